@@ -1,0 +1,1 @@
+"""A question -> context -> prompt -> local model -> checked result, as LangChain parts."""

@@ -1,0 +1,121 @@
+"""Values of the answering side: what is asked, what the model saw, what it said and what of it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from indexers.types import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One finished exchange of a conversation."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question and the conversation before it, oldest turn first."""
+
+    text: str
+    history: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A hit as the model saw it: its label, its text, and what that costs in the model's own tokens."""
+
+    path: str
+    start_line: int
+    end_line: int
+    text: str
+    tokens: int
+    score: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Path and lines: what the model cites."""
+        return f"{self.path}:{self.start_line}-{self.end_line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A hit that did not fit the token budget."""
+
+    label: str
+    tokens: int
+    reason: str = "over the token budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What was packed for the model, and what was left out."""
+
+    sources: tuple[Source, ...]
+    dropped: tuple[Dropped, ...] = ()
+    budget: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sources together."""
+        return sum(source.tokens for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A place in the repository that the answer names, and whether what was said of it stands there.
+
+    `verified` is true when every identifier and quote that the sentence attributes to the place was found in it.
+    `reason` says what was found, or what was not.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    verified: bool
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """Path and lines."""
+        return f"{self.path}:{self.start_line}-{self.end_line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost. Times are seconds; `first_token_seconds` counts from the question."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A checked answer. `unverified` are identifiers in it that stand in no source and not in the question."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    sources: tuple[Source, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    found: bool = True
+    unverified: tuple[str, ...] = ()
+    index: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Hits for a question, and whether anything relevant was found at all."""
+
+    question: Question
+    query: str
+    hits: tuple[Hit, ...]
+    relevant: bool = True

@@ -1,0 +1,1 @@
+"""A git repository -> chunks -> keywords and vectors, on disk, always matching the tree."""
