@@ -110,6 +110,18 @@ class Answer:
     unverified: tuple[str, ...] = ()
     index: Mapping[str, object] = field(default_factory=dict)
 
+    def _repr_markdown_(self) -> str:
+        """How a notebook shows an answer: its text, then every place it cites and whether that holds."""
+        lines = [self.text]
+        if self.citations:
+            lines.append("")
+        for citation in self.citations:
+            mark = "✓" if citation.verified else "✗ not verified"
+            lines.append(f"- `{citation.label}` {mark}: {citation.reason}")
+        if self.unverified:
+            lines.append("\nNot found in any source: " + ", ".join(f"`{name}`" for name in self.unverified))
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:

@@ -3,7 +3,8 @@
 AgentError                     2   anything we expected could go wrong
 +-- UsageError                 2   a wrong argument or setting
 +-- RepositoryError            2   not a repository, unreadable, foreign-owned, bare content
-+-- IndexStateError            2   the index is damaged, newer than us, or built by another embedder
++-- IndexStateError            2   the index is newer than us, another program's, or cannot be built
+|   +-- IndexDamaged           2   what is on disk cannot be read; it is a cache and may be built anew
 +-- BusyError                  75  another process holds what we need
 +-- ModelError                 2   a model or embedder is missing, unreadable, too big
 |   +-- ContextTooSmall        2   the prompt cannot fit the model's context window
@@ -40,7 +41,11 @@ class RepositoryError(AgentError):
 
 
 class IndexStateError(AgentError):
-    """The index on disk is damaged, newer than this program, or built with other settings."""
+    """The index on disk is newer than this program, belongs to another, or cannot be built."""
+
+
+class IndexDamaged(IndexStateError):
+    """The index on disk cannot be read. It is a cache: building it anew loses nothing but time."""
 
 
 class BusyError(AgentError):

@@ -107,7 +107,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers a query. `signals` says what each ranking signal contributed to `score`."""
+    """A chunk that answers a query.
+
+    `signals` says what each ranking signal added to `score`; `similarity` is the cosine to the query's vector, None
+    where the chunk has no vector yet.
+    """
 
     path: str
     start_line: int
@@ -119,6 +123,7 @@ class Hit:
     symbols: tuple[str, ...] = ()
     chunk_id: int = 0
     signals: Mapping[str, float] = field(default_factory=dict)
+    similarity: float | None = None
 
     @property
     def label(self) -> str:

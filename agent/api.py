@@ -1,0 +1,489 @@
+"""`Agent`: the verbs of the command line as a Python object, for notebooks and scripts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from agent.config import Settings, load_settings, silence_tracing
+from agent.display import Hits
+from agent.paths import cache_dir, index_dir, private_directory
+from chains.retrieval import Search, relevant
+from chains.types import Answer, Question, Retrieved, Turn
+from indexers.build import Builder
+from indexers.config import IndexConfig
+from indexers.errors import AgentError, DownloadError, IndexDamaged, ModelError, UsageError
+from indexers.git import Repository
+from indexers.index import Index
+from indexers.ledger import Ledger, StoredChunk, translated
+from indexers.types import Hit, IndexReport, Progress
+
+if TYPE_CHECKING:
+    from chains.ask import AskSettings, Prepared
+    from chains.llm import LlamaCpp
+    from chains.retriever import CodeRetriever
+    from indexers.embedding import Embedder
+
+OnProgress = Callable[[Progress], None]
+
+# How long a search may spend on vectors that its candidates lack, in seconds.
+EMBED_WHILE_WAITING = 1.5
+MAX_RESULTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never."""
+
+    root: str
+    head: str | None
+    branch: str | None
+    index_dir: str
+    generation: int
+    files: int
+    skipped: int
+    chunks: int
+    vectors: int
+    vectors_pending: int
+    stale: bool
+    bytes_on_disk: int
+    model: str
+    embedder: str
+    last_indexed: int
+    notes: tuple[str, ...] = ()
+
+
+class Agent:
+    """One repository, its index and a local model. Open with `Agent.open(".")`; use as a context manager to close.
+
+    Methods raise `AgentError` and its subclasses with a message and a remedy.
+    """
+
+    def __init__(
+        self, repository: Repository, settings: Settings, on_progress: OnProgress | None = None, directory: Path | None = None
+    ) -> None:
+        silence_tracing()
+        self.repository = repository
+        self.settings = settings
+        self.notes: list[str] = list(settings.warnings)
+        self._progress = on_progress or (lambda _: None)
+        self._directory = directory or index_dir(repository)
+        self._embedder: Embedder | None = None
+        self._embedder_tried = False
+        self._llm: LlamaCpp | None = None
+        self._ledger = self._open_ledger()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] = ".",
+        *,
+        model: str | None = None,
+        settings: Settings | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Agent:
+        """The agent of the repository that holds `path`: its top, a subdirectory or a worktree.
+
+        :param model: a model's name or a GGUF file; otherwise settings, else the best one installed.
+        :raises RepositoryError: `path` is in no repository, or git refuses it.
+        """
+        repository = Repository.discover(Path(path))
+        chosen = settings or load_settings(repository.root, {})
+        if model is not None:
+            chosen = replace(chosen, model=model)
+        return cls(repository, chosen, on_progress)
+
+    @property
+    def root(self) -> Path:
+        """The top of the work tree."""
+        return self.repository.root
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the index and the model; safe to call twice."""
+        self._ledger.close()
+        if self._llm is not None:
+            self._llm.close()
+            self._llm = None
+
+    # -- index -----------------------------------------------------------------------------------
+
+    def index(self, *, rebuild: bool = False) -> IndexReport:
+        """Bring everything up to date: text, keywords, vectors, Chroma. Interrupted, it keeps what is done.
+
+        :param rebuild: drop the index first. Vectors are kept: they are stored by content and stay true.
+        """
+        if rebuild:
+            self._reset()
+        embedder = self._ready_embedder(download=True)
+        with self._guarded():
+            report = self._builder().run(embedder)
+        return replace(report, notes=(*report.notes, *self._take_notes()))
+
+    def refresh(self) -> IndexReport:
+        """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did."""
+        with self._guarded():
+            report = self._builder().refresh()
+        if report.interrupted:
+            raise KeyboardInterrupt
+        return report
+
+    def status(self) -> Status:
+        """Counts and freshness, without changing anything."""
+        embedder = self._embedder_name()
+        fingerprint = self._fingerprint_if_known()
+        with self._guarded():
+            counts = self._ledger.counts(fingerprint)
+            plan = self._builder().plan(self._ledger.manifest())
+            generation = self._ledger.generation()
+            last = int(self._ledger.meta("indexed_at", "0"))
+        racy = sum(1 for file in plan.changed if file.path)
+        return Status(
+            root=str(self.root),
+            head=self.repository.head(),
+            branch=self.repository.branch(),
+            index_dir=str(self._directory),
+            generation=generation,
+            files=counts.files,
+            skipped=counts.skipped,
+            chunks=counts.chunks,
+            vectors=counts.chunks - counts.pending,
+            vectors_pending=counts.pending,
+            stale=bool(plan.added or plan.removed or racy),
+            bytes_on_disk=_tree_size(self._directory),
+            model=self._model_label(),
+            embedder=embedder,
+            last_indexed=last,
+            notes=tuple(self.notes),
+        )
+
+    def self_test(self) -> tuple[bool, str]:
+        """Whether stored chunks are found by their own text; and a sentence saying what was tried."""
+        self.refresh()
+        ids = self._ledger.chunk_ids()
+        if not ids:
+            return False, "the index is empty: run agent index"
+        sample = ids[:: max(1, len(ids) // 8)][:8]
+        found = 0
+        for chunk_id, stored in self._ledger.chunks(sample).items():
+            hits = self._search().hits(stored.chunk.text, 20)
+            found += any(hit.chunk_id == chunk_id or hit.text == stored.chunk.text for hit in hits)
+        # Twins (licence headers, generated stubs) may push one another out; a broken index finds nothing at all.
+        return found >= len(sample) * 0.75, f"{found} of {len(sample)} stored chunks are found by their own text"
+
+    # -- search ----------------------------------------------------------------------------------
+
+    def search(self, query: str, k: int = 10) -> Hits:
+        """The `k` best places for a query in words or an identifier, from the tree as it is now."""
+        if not query.strip():
+            raise UsageError("The query is empty.", 'Say what to look for: agent search "retry back-off"')
+        if not 1 <= k <= MAX_RESULTS:
+            raise UsageError(f"k must be between 1 and {MAX_RESULTS}, not {k}.")
+        self.refresh()
+        with self._guarded():
+            return Hits(self._search().hits(query, k), query)
+
+    def retriever(self, k: int = 10) -> CodeRetriever:
+        """The search as a LangChain retriever, to be joined with `|`."""
+        from chains.retriever import CodeRetriever
+
+        return CodeRetriever(search=self.search, k=k)
+
+    # -- ask -------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Answer:
+        """A checked, cited answer from the tree as it is now."""
+        *_, answer = self.stream(question, history=history, context_tokens=context_tokens, max_tokens=max_tokens)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def stream(
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Iterator[str | Answer]:
+        """Pieces of the answer as they are written, then the `Answer` itself. Closing the iterator stops the model."""
+        from chains.ask import answer_stream
+
+        settings = self._ask_settings(context_tokens, max_tokens)
+        prepared = self._prepare(question, history, settings)
+        for item in answer_stream(prepared, self.llm, settings, self._model_label()):
+            yield replace(item, index=self._freshness()) if isinstance(item, Answer) else item
+
+    def prompt(
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+    ) -> str:
+        """The prompt as the model would read it, control tokens shown, without running the model."""
+        settings = self._ask_settings(context_tokens, max_tokens)
+        prepared = self._prepare(question, history, settings)
+        return self.llm.prompt_text(list(prepared.messages))
+
+    def chat(self) -> Chat:
+        """A conversation that remembers its turns."""
+        return Chat(self)
+
+    @property
+    def llm(self) -> LlamaCpp:
+        """The model, chosen and made on first use; its weights are loaded by the first call that needs them."""
+        if self._llm is None:
+            self._llm = self._make_llm(self.model_path())
+        return self._llm
+
+    def model_path(self) -> Path:
+        """The GGUF file to use; the small default is downloaded when none is installed.
+
+        :raises ModelError: the model named in the settings is not installed.
+        :raises DownloadError: no model is installed and none can be fetched.
+        """
+        from agent import models
+        from agent.hardware import detect
+
+        if self.settings.model:
+            path = models.find(self.settings.model)
+            return path if path is not None else models.pull(self.settings.model, self._progress)
+        best = models.choose_default(detect().memory_available)
+        return best.path if best is not None else models.pull(models.DEFAULT_MODEL, self._progress)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _prepare(self, question: str, history: Sequence[Turn], settings: AskSettings) -> Prepared:
+        from chains.ask import HITS, prepare, retrieval_query
+
+        if not question.strip():
+            raise UsageError("The question is empty.", 'Ask something: agent ask "where are retries configured?"')
+        started = time.monotonic()
+        asked = Question(question.strip(), tuple(history))
+        # The weights load while the tree is read and searched: both take about as long.
+        loading = _Background(self.llm.load)
+        self._ready_embedder(download=True)
+        self.refresh()
+        query = retrieval_query(asked)
+        with self._guarded():
+            hits = self._search().hits(query, HITS)
+            about = relevant(query, hits, self._index())
+        loading.wait()
+        return prepare(asked, Retrieved(asked, query, tuple(hits), about), self.llm, settings, started)
+
+    def _ask_settings(self, context_tokens: int | None, max_tokens: int | None) -> AskSettings:
+        from chains.ask import DEFAULT_CONTEXT_TOKENS, DEFAULT_MAX_TOKENS, AskSettings
+
+        chosen = AskSettings(
+            context_tokens or self.settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
+            max_tokens or self.settings.max_tokens or DEFAULT_MAX_TOKENS,
+        )
+        if chosen.context_tokens < 1 or chosen.max_tokens < 1:
+            raise UsageError("Token budgets must be positive.")
+        return chosen
+
+    def _make_llm(self, path: Path) -> LlamaCpp:
+        from chains.llm import LlamaCpp
+
+        llm = LlamaCpp(
+            model_path=str(path),
+            n_ctx=self.settings.n_ctx,
+            n_gpu_layers=self.settings.gpu_layers,
+            n_threads=self.settings.threads,
+            temperature=self.settings.temperature,
+        )
+        llm.on_prefill = lambda done, total: self._progress(Progress("prefill", done, total))
+        return llm
+
+    def _model_label(self) -> str:
+        from agent import models
+        from agent.hardware import detect
+
+        if self._llm is not None:
+            return Path(self._llm.model_path).stem
+        if self.settings.model:
+            return self.settings.model
+        best = models.choose_default(detect().memory_available)
+        return best.name if best is not None else f"{models.DEFAULT_MODEL} (not downloaded)"
+
+    def _embedder_name(self) -> str:
+        return self.settings.embedder
+
+    def _ready_embedder(self, *, download: bool) -> Embedder | None:
+        """The embedder, or None with a note when its weights are not here and cannot be had."""
+        if self._embedder is not None or self._embedder_name() == "none":
+            return self._embedder
+        from agent import models
+        from indexers.embedding import open_embedder
+
+        directory = models.embedder_dir()
+        if self._embedder_name() == "minilm" and not models.embedder_installed():
+            if not download or self._embedder_tried:
+                return None
+            self._embedder_tried = True
+            try:
+                directory = models.ensure_embedder(self._progress)
+            except DownloadError as error:
+                self.notes.append(f"searching by keywords only: {error.message}")
+                return None
+        self._embedder = open_embedder(self._embedder_name(), directory)
+        return self._embedder
+
+    def _fingerprint_if_known(self) -> str:
+        embedder = self._ready_embedder(download=False)
+        return embedder.fingerprint() if embedder else ""
+
+    def _search(self) -> Search:
+        embedder = self._ready_embedder(download=False)
+
+        def embed_now(chunks: Sequence[StoredChunk]) -> None:
+            assert embedder is not None
+            self._builder().embed(embedder, chunks, EMBED_WHILE_WAITING)
+
+        return Search(self._index(), embedder, embed_now)
+
+    def _index(self) -> Index:
+        if self._index_cache is None:
+            self._index_cache = Index(self._ledger, self._builder().store)
+        return self._index_cache
+
+    def _builder(self) -> Builder:
+        return Builder(self.repository, self._ledger, self._index_config(), self._directory, on_progress=self._progress)
+
+    def _index_config(self) -> IndexConfig:
+        default = IndexConfig()
+        return IndexConfig(
+            max_file_bytes=self.settings.max_file_bytes or default.max_file_bytes,
+            exclude=tuple(self.settings.exclude),
+            embedder=self.settings.embedder,
+        )
+
+    def _freshness(self) -> Mapping[str, object]:
+        counts = self._index().counts(self._fingerprint_if_known())
+        return {
+            "generation": self._ledger.generation(),
+            "head": self.repository.head(),
+            "files": counts.files,
+            "chunks": counts.chunks,
+            "vectors_pending": counts.pending,
+            "fresh": True,
+        }
+
+    def _open_ledger(self) -> Ledger:
+        self._index_cache: Index | None = None
+        private_directory(self._directory)
+        vectors = private_directory(cache_dir() / "vectors")
+        path = self._directory / "ledger.sqlite"
+        shared = vectors / f"{self.repository.family()}.sqlite"
+        try:
+            return Ledger(path, shared)
+        except IndexDamaged as error:
+            # A cache that cannot be read is an empty cache; which of the two files it is, SQLite does not say.
+            self.notes.append(f"{error.message} It was dropped and is being built anew.")
+            for damaged in (path, shared):
+                _unlink_database(damaged)
+            return Ledger(path, shared)
+
+    def _reset(self) -> None:
+        self._ledger.close()
+        _unlink_database(self._directory / "ledger.sqlite")
+        shutil.rmtree(self._directory / "chroma", ignore_errors=True)
+        self._ledger = self._open_ledger()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translated(error, self._directory) from error
+
+    def _take_notes(self) -> tuple[str, ...]:
+        notes, self.notes = tuple(self.notes), []
+        return notes
+
+
+class Chat:
+    """A conversation: follow-up questions are searched and answered with the turns before them in mind."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.turns: list[Turn] = []
+        self.last: Answer | None = None
+
+    def ask(self, question: str) -> Answer:
+        """The answer to the next question."""
+        *_, answer = self.stream(question)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def stream(self, question: str) -> Iterator[str | Answer]:
+        """Pieces of the answer, then the `Answer`; only a finished turn is remembered."""
+        for item in self.agent.stream(question, history=self.turns):
+            if isinstance(item, Answer):
+                self.turns.append(Turn(question, item.text))
+                self.last = item
+            yield item
+
+    def reset(self) -> None:
+        """Forget the turns so far."""
+        self.turns.clear()
+        self.last = None
+
+
+class _Background:
+    """One call in a thread; `wait` raises what it raised."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._error: BaseException | None = None
+        self._call = call
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except (AgentError, OSError, MemoryError, ValueError, RuntimeError) as error:
+            self._error = error
+
+    def wait(self) -> None:
+        # In short waits, so that Ctrl-C is heard while a large model loads.
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+        if isinstance(self._error, AgentError):
+            raise self._error
+        if self._error is not None:
+            raise ModelError(f"The model could not be loaded: {self._error}", "Check it: agent doctor") from self._error
+
+
+def _unlink_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _tree_size(directory: Path) -> int:
+    return sum(entry.stat().st_size for entry in directory.rglob("*") if entry.is_file())
+
+
+__all__ = ["Agent", "Chat", "Hit", "Status"]

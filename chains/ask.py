@@ -1,0 +1,231 @@
+"""The question chain: retrieve -> pack -> prompt -> model -> checked answer, as LangChain Runnables."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chains.context import pack
+from chains.parsing import check
+from chains.prompts import prompt_text
+from chains.ranking import STOP_WORDS
+from chains.types import Answer, Context, Question, Retrieved, Turn, Usage
+from indexers.errors import ContextTooSmall, UsageError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import Runnable
+
+    from indexers.types import Hit
+
+DEFAULT_CONTEXT_TOKENS = 1_800
+DEFAULT_MAX_TOKENS = 512
+# Hits offered to the packer; small chunks let more of them through.
+HITS = 24
+# Framing of the conversation that is not counted piece by piece (roles, separators, the words around the question).
+_FRAMING_TOKENS = 64
+_LEAST_CONTEXT = 128
+_HISTORY_TURNS = 3
+_PRONOUNS = frozenset("it its that this they them those these there he she his her one ones same former latter also".split())
+_BACKTICKED = re.compile(r"`([^`\n]{3,80})`")
+NOT_FOUND = "Nothing in this repository seems to be about that, so there is nothing to answer from."
+
+
+class CountingModel(Protocol):
+    """What the packer needs of a chat model: its tokenizer and the size of its window."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of repository text in the model's own vocabulary."""
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and answer may have together."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskSettings:
+    """Budgets in tokens: what sources may cost, and how long the answer may get."""
+
+    context_tokens: int = DEFAULT_CONTEXT_TOKENS
+    max_tokens: int = DEFAULT_MAX_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything before the model runs: the question, what was found, what was packed, and the messages."""
+
+    question: Question
+    retrieved: Retrieved
+    context: Context
+    messages: tuple[BaseMessage, ...]
+    started: float
+
+
+def retrieval_query(question: Question) -> str:
+    """The text to search for: a follow-up that leans on what was said before takes that along."""
+    words = re.findall(r"[\w']+", question.text.lower())
+    content = [w for w in words if w not in STOP_WORDS and w not in _PRONOUNS]
+    if not question.history or (len(content) >= 4 and not _PRONOUNS & set(words)):
+        return question.text
+    last = question.history[-1]
+    names = list(dict.fromkeys(_BACKTICKED.findall(last.answer)))[:5]
+    return " ".join((question.text, last.question, *names))
+
+
+def messages(question: Question, context: Context) -> tuple[BaseMessage, ...]:
+    """System prompt, earlier turns, then sources and question. Each source is a block of its own.
+
+    The best source stands last, nearest to the question, where small models attend best.
+    """
+    from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+
+    found: list[BaseMessage] = [SystemMessage(prompt_text("ask"))]
+    for turn in question.history[-_HISTORY_TURNS:]:
+        found += [HumanMessage(turn.question), AIMessage(turn.answer)]
+    blocks: list[str | dict[str, Any]] = [
+        {"type": "text", "text": source.text + "\n"} for source in reversed(context.sources)
+    ]
+    blocks.append({"type": "text", "text": f"Question: {question.text}\n"})
+    found.append(HumanMessage(content=blocks))
+    return tuple(found)
+
+
+def source_budget(model: CountingModel, question: Question, settings: AskSettings) -> int:
+    """Tokens left for sources in this model's window.
+
+    :raises ContextTooSmall: question, instructions and answer alone do not fit.
+    """
+    fixed = model.count_tokens(prompt_text("ask")) + model.count_tokens(question.text) + _FRAMING_TOKENS
+    for turn in question.history[-_HISTORY_TURNS:]:
+        fixed += model.count_tokens(turn.question) + model.count_tokens(turn.answer) + _FRAMING_TOKENS // 4
+    room = model.context_window - fixed - settings.max_tokens
+    if room < _LEAST_CONTEXT:
+        raise ContextTooSmall(
+            f"The question and its instructions take {fixed:,} tokens and the answer may take {settings.max_tokens:,}, "
+            f"but the model's context window has {model.context_window:,}.",
+            "Shorten the question, lower --max-tokens, or choose a model with a larger context (agent models list).",
+        )
+    return min(settings.context_tokens, room)
+
+
+def prepare(question: Question, retrieved: Retrieved, model: CountingModel, settings: AskSettings, started: float) -> Prepared:
+    """Pack what was found into the model's budget and write the messages."""
+    budget = source_budget(model, question, settings)
+    context = pack(retrieved.hits, budget, model.count_tokens)
+    if retrieved.hits and not context.sources:
+        smallest = min(item.tokens for item in context.dropped)
+        raise ContextTooSmall(
+            f"None of the {len(retrieved.hits)} sources found fits into {budget:,} tokens; the smallest takes {smallest:,}.",
+            f"Allow more: --context-tokens {smallest + _FRAMING_TOKENS}",
+        )
+    return Prepared(question, retrieved, context, messages(question, context), started)
+
+
+def not_found(prepared: Prepared, model_name: str) -> Answer:
+    """The answer when nothing relevant was found: said without asking the model, which would invent something."""
+    seconds = time.monotonic() - prepared.started
+    return Answer(
+        text=NOT_FOUND,
+        model=model_name,
+        found=False,
+        dropped=prepared.context.dropped,
+        usage=Usage(first_token_seconds=seconds, seconds=seconds, finish_reason="not_found"),
+    )
+
+
+def answer_stream(prepared: Prepared, model: BaseChatModel, settings: AskSettings, model_name: str) -> Iterator[str | Answer]:
+    """Text pieces as the model writes them, then the checked answer. Closing the iterator stops the model."""
+    if not prepared.retrieved.relevant or not prepared.context.sources:
+        answer = not_found(prepared, model_name)
+        yield answer.text
+        yield answer
+        return
+    pieces: list[str] = []
+    first = 0.0
+    usage: dict[str, Any] = {}
+    finish = ""
+    for chunk in model.stream(list(prepared.messages), max_tokens=settings.max_tokens):
+        piece = chunk.text
+        if piece:
+            first = first or time.monotonic() - prepared.started
+            pieces.append(piece)
+            yield piece
+        if getattr(chunk, "usage_metadata", None):
+            usage = dict(chunk.usage_metadata)  # type: ignore[attr-defined]
+        finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+    yield finished(prepared, "".join(pieces), usage, finish, first, model_name)
+
+
+def finished(
+    prepared: Prepared, text: str, usage: dict[str, Any], finish: str, first_token_seconds: float, model_name: str
+) -> Answer:
+    """Check what the model wrote against what it was shown."""
+    checked = check(text, prepared.context.sources, prepared.question.text)
+    return Answer(
+        text=text.strip(),
+        citations=checked.citations,
+        sources=prepared.context.sources,
+        dropped=prepared.context.dropped,
+        model=model_name,
+        unverified=checked.unverified,
+        usage=Usage(
+            prompt_tokens=int(usage.get("input_tokens", 0)),
+            cached_tokens=int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0),
+            completion_tokens=int(usage.get("output_tokens", 0)),
+            first_token_seconds=round(first_token_seconds, 3),
+            seconds=round(time.monotonic() - prepared.started, 3),
+            finish_reason=finish,
+        ),
+    )
+
+
+def hits_of(documents: Sequence[Any]) -> tuple[Hit, ...]:
+    """LangChain documents of any code retriever as hits; `path`, `start_line` and `end_line` must be in the metadata."""
+    from indexers.types import Hit
+
+    found = []
+    for rank, document in enumerate(documents):
+        data = document.metadata
+        try:
+            place = (str(data["path"]), int(data["start_line"]), int(data["end_line"]))
+        except KeyError as error:
+            raise UsageError(f"The retriever's documents lack {error} in their metadata.") from error
+        score = float(data.get("score", 1.0 / (rank + 1)))
+        found.append(Hit(*place, document.page_content, score, scope=tuple(data.get("scope", ()))))
+    return tuple(found)
+
+
+def ask_chain(retriever: Runnable[str, Any], model: Any, settings: AskSettings | None = None) -> Runnable[Any, Answer]:
+    """A Runnable from a question (`str` or `Question`) to a checked `Answer`.
+
+    :param retriever: anything that turns a string into documents with `path`, `start_line`, `end_line` metadata.
+    :param model: a chat model that also counts tokens, such as `LlamaCpp`.
+    """
+    from langchain_core.runnables import RunnableLambda
+
+    chosen = settings or AskSettings()
+
+    def retrieve(question: str | Question) -> Retrieved:
+        asked = question if isinstance(question, Question) else Question(question)
+        query = retrieval_query(asked)
+        hits = hits_of(retriever.invoke(query))
+        return Retrieved(asked, query, hits, relevant=bool(hits))
+
+    def to_prompt(retrieved: Retrieved) -> Prepared:
+        return prepare(retrieved.question, retrieved, model, chosen, time.monotonic())
+
+    def generate(prepared: Prepared) -> Answer:
+        *_, answer = answer_stream(prepared, model, chosen, getattr(model, "model_name", type(model).__name__))
+        assert isinstance(answer, Answer)
+        return answer
+
+    return RunnableLambda(retrieve) | RunnableLambda(to_prompt) | RunnableLambda(generate)
+
+
+def history_of(pairs: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
+    """Plain question and answer pairs as turns."""
+    return tuple(Turn(question, answer) for question, answer in pairs)

@@ -1,0 +1,61 @@
+"""One kernel file lock for each thing that only one process may touch; who holds it is written beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from indexers.errors import BusyError
+
+DEFAULT_WAIT_SECONDS = 20.0
+
+
+@contextmanager
+def locked(path: Path, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Iterator[None]:
+    """Hold the lock file at `path` for the length of the block.
+
+    A kernel lock: it goes with its process, however that ends.
+    :raises BusyError: another process held it for the whole of `wait_seconds`.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=wait_seconds, poll_interval=0.05)
+    except Timeout as error:
+        raise BusyError(
+            f"The index is in use by {_holder(path)} (waited {wait_seconds:.0f} s).",
+            "Wait for it to finish, or stop that process, then try again.",
+        ) from error
+    try:
+        _note_holder(path)
+        yield
+    finally:
+        lock.release()
+
+
+def _holder_file(path: Path) -> Path:
+    return path.with_name(path.name + ".holder")
+
+
+def _note_holder(path: Path) -> None:
+    command = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    note = {"pid": os.getpid(), "command": command, "since": int(time.time())}
+    try:
+        _holder_file(path).write_text(json.dumps(note), encoding="utf-8")
+    except OSError:
+        # Only a courtesy to whoever waits; a full disk must not stop the work.
+        return
+
+
+def _holder(path: Path) -> str:
+    try:
+        note = json.loads(_holder_file(path).read_text(encoding="utf-8"))
+        return f"process {int(note['pid'])} ({note['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,185 @@
+"""The only door to Chroma: a vector index that can be thrown away and rebuilt from the ledger.
+
+Chroma may not be shared: two writers, or a writer beside a reader, lose or corrupt vectors without an error. So it is
+opened, used and closed inside one lock, always with our own embeddings, and a marker file that outlives a killed
+writer tells the next opener to rebuild instead of trusting what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexers.errors import IndexStateError
+from indexers.locks import locked
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float32]
+
+COLLECTION = "chunks"
+# Chroma's own limit is 5,461 records in one call; many small calls crash its compactor.
+BATCH = 2_000
+EF_SEARCH = 200
+
+
+class _Unusable(Exception):
+    """Chroma cannot read what is on disk."""
+
+
+class VectorStore:
+    """The Chroma collection of one index: ids are hex content keys of vectors, nothing else is stored."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = directory.with_name(directory.name + ".lock")
+        self._dirty = directory.with_name(directory.name + ".dirty")
+
+    def sync(
+        self,
+        fingerprint: str,
+        keys: set[bytes],
+        vectors: Callable[[Sequence[bytes]], FloatArray],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> bool:
+        """Make the collection hold exactly `keys`; `vectors` gives (n, dimensions) for a batch of them.
+
+        Whatever cannot be read, or was written by another embedder, is dropped and built anew.
+        :returns: whether it had to be rebuilt.
+        """
+        with locked(self._lock):
+            try:
+                rebuilt = self._dirty.exists()
+                if rebuilt:
+                    self._drop()
+                self._write(fingerprint, keys, vectors, progress)
+            except _Unusable:
+                self._drop()
+                rebuilt = True
+                try:
+                    self._write(fingerprint, keys, vectors, progress)
+                except _Unusable as error:
+                    raise IndexStateError(
+                        f"Chroma could not build its vector index in {self.directory}: {error}",
+                        "Check the free space there; searches go on without it.",
+                    ) from error
+            return rebuilt
+
+    def query(self, fingerprint: str, vector: FloatArray, k: int) -> list[tuple[bytes, float]] | None:
+        """The nearest keys and their cosine similarity, best first; None when the collection cannot serve."""
+        if not self.directory.is_dir() or self._dirty.exists():
+            return None
+        with locked(self._lock):
+            try:
+                with self._collection(fingerprint, create=False) as collection:
+                    if collection is None or collection.count() == 0:
+                        return None
+                    result = collection.query(
+                        query_embeddings=vector.reshape(1, -1),
+                        n_results=min(k, collection.count()),
+                        include=["distances"],
+                    )
+            except _Unusable:
+                self._dirty.touch(mode=0o600)
+                return None
+        ids, distances = result["ids"][0], result["distances"][0]
+        return [(bytes.fromhex(i), 1.0 - float(d)) for i, d in zip(ids, distances, strict=True)]
+
+    def keys(self, fingerprint: str) -> set[bytes] | None:
+        """Every key in the collection, or None when there is none that can be read."""
+        if not self.directory.is_dir() or self._dirty.exists():
+            return None
+        with locked(self._lock):
+            try:
+                with self._collection(fingerprint, create=False) as collection:
+                    return None if collection is None else _ids(collection)
+            except _Unusable:
+                return None
+
+    def drop(self) -> None:
+        """Delete the collection's files."""
+        with locked(self._lock):
+            self._drop()
+
+    def _drop(self) -> None:
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        self._dirty.unlink(missing_ok=True)
+
+    def _write(
+        self,
+        fingerprint: str,
+        keys: set[bytes],
+        vectors: Callable[[Sequence[bytes]], FloatArray],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._dirty.touch(mode=0o600)
+        with self._collection(fingerprint, create=True) as collection:
+            assert collection is not None
+            present = _ids(collection)
+            gone = sorted(key.hex() for key in present - keys)
+            for start in range(0, len(gone), BATCH):
+                collection.delete(ids=gone[start : start + BATCH])
+            new = sorted(keys - present)
+            for start in range(0, len(new), BATCH):
+                batch = new[start : start + BATCH]
+                collection.upsert(ids=[key.hex() for key in batch], embeddings=vectors(batch))
+                if progress:
+                    progress(start + len(batch), len(new))
+            if collection.count() != len(keys):
+                raise _Unusable(f"holds {collection.count()} vectors where {len(keys)} were stored")
+        # Only a clean close reaches this line: a killed or failed writer leaves the marker behind.
+        self._dirty.unlink(missing_ok=True)
+
+    @contextmanager
+    def _collection(self, fingerprint: str, *, create: bool) -> Iterator[Any]:
+        """The open collection, closed on the way out. Errors of Chroma become `_Unusable`."""
+        import chromadb
+        from chromadb.config import Settings
+        from chromadb.errors import ChromaError, NotFoundError
+
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        os.chmod(self.directory, 0o700)
+        client = None
+        try:
+            client = chromadb.PersistentClient(
+                path=str(self.directory), settings=Settings(anonymized_telemetry=False, allow_reset=False)
+            )
+            try:
+                collection = client.get_collection(COLLECTION, embedding_function=None)
+                if (collection.metadata or {}).get("fingerprint") != fingerprint:
+                    # Same dimensions from another model would be accepted without a word: never mix.
+                    if create:
+                        client.delete_collection(COLLECTION)
+                    raise NotFoundError("another embedder")
+            except NotFoundError:
+                if not create:
+                    yield None
+                    return
+                collection = client.create_collection(
+                    COLLECTION,
+                    embedding_function=None,
+                    metadata={"fingerprint": fingerprint},
+                    configuration={"hnsw": {"space": "cosine", "ef_search": EF_SEARCH}},
+                )
+            yield collection
+        except (ChromaError, OSError, RuntimeError, ValueError, KeyError) as error:
+            raise _Unusable(str(error)) from error
+        except BaseException as error:
+            # A Rust panic arrives as pyo3_runtime.PanicException, which is no Exception.
+            if type(error).__name__ == "PanicException":
+                raise _Unusable(f"panic: {error}") from error
+            raise
+        finally:
+            if client is not None:
+                client.close()
+
+
+def _ids(collection: Any) -> set[bytes]:
+    return {bytes.fromhex(i) for i in collection.get(include=[])["ids"]}
