@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import Settings, load_settings, silence_tracing
 from agent.display import Hits
-from agent.paths import cache_dir, index_dir, private_directory
+from agent.paths import cache_dir, index_dir, secure_directory
 from chains.retrieval import Search, relevant
 from chains.types import Answer, Question, Retrieved, Turn
 from indexers.build import Builder
@@ -63,13 +63,17 @@ class Status:
 
 
 class Agent:
-    """One repository, its index and a local model. Open with `Agent.open(".")`; use as a context manager to close.
+    """One repository, its index and a local model: open with `Agent.open(".")`, close by `with` or `close()`.
 
     Methods raise `AgentError` and its subclasses with a message and a remedy.
     """
 
     def __init__(
-        self, repository: Repository, settings: Settings, on_progress: OnProgress | None = None, directory: Path | None = None
+        self,
+        repository: Repository,
+        settings: Settings,
+        on_progress: OnProgress | None = None,
+        directory: Path | None = None,
     ) -> None:
         silence_tracing()
         self.repository = repository
@@ -110,7 +114,9 @@ class Agent:
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -182,8 +188,10 @@ class Agent:
         for chunk_id, stored in self._ledger.chunks(sample).items():
             hits = self._search().hits(stored.chunk.text, 20)
             found += any(hit.chunk_id == chunk_id or hit.text == stored.chunk.text for hit in hits)
-        # Twins (licence headers, generated stubs) may push one another out; a broken index finds nothing at all.
-        return found >= len(sample) * 0.75, f"{found} of {len(sample)} stored chunks are found by their own text"
+        # Twins (licence headers, generated stubs) may push one another out; a broken index finds nothing.
+        return found >= len(
+            sample
+        ) * 0.75, f"{found} of {len(sample)} stored chunks are found by their own text"
 
     # -- search ----------------------------------------------------------------------------------
 
@@ -214,7 +222,9 @@ class Agent:
         max_tokens: int | None = None,
     ) -> Answer:
         """A checked, cited answer from the tree as it is now."""
-        *_, answer = self.stream(question, history=history, context_tokens=context_tokens, max_tokens=max_tokens)
+        *_, answer = self.stream(
+            question, history=history, context_tokens=context_tokens, max_tokens=max_tokens
+        )
         assert isinstance(answer, Answer)
         return answer
 
@@ -226,7 +236,7 @@ class Agent:
         context_tokens: int | None = None,
         max_tokens: int | None = None,
     ) -> Iterator[str | Answer]:
-        """Pieces of the answer as they are written, then the `Answer` itself. Closing the iterator stops the model."""
+        """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model."""
         from chains.ask import answer_stream
 
         settings = self._ask_settings(context_tokens, max_tokens)
@@ -253,7 +263,7 @@ class Agent:
 
     @property
     def llm(self) -> LlamaCpp:
-        """The model, chosen and made on first use; its weights are loaded by the first call that needs them."""
+        """The model, chosen and made on first use; the first call that needs its weights loads them."""
         if self._llm is None:
             self._llm = self._make_llm(self.model_path())
         return self._llm
@@ -267,11 +277,18 @@ class Agent:
         from agent import models
         from agent.hardware import detect
 
-        if self.settings.model:
-            path = models.find(self.settings.model)
-            return path if path is not None else models.pull(self.settings.model, self._progress)
-        best = models.choose_default(detect().memory_available)
-        return best.path if best is not None else models.pull(models.DEFAULT_MODEL, self._progress)
+        wanted = self.settings.model
+        if wanted:
+            path = models.find(wanted)
+        else:
+            best = models.choose_default(detect().memory_available)
+            path = best.path if best is not None else None
+        if path is not None:
+            return path
+        name = wanted or models.DEFAULT_MODEL
+        if not self.settings.download:
+            raise ModelError(f"The model {name} is not installed.", f"Fetch it: agent models pull {name}")
+        return models.pull(name, self._progress)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -279,7 +296,9 @@ class Agent:
         from chains.ask import HITS, prepare, retrieval_query
 
         if not question.strip():
-            raise UsageError("The question is empty.", 'Ask something: agent ask "where are retries configured?"')
+            raise UsageError(
+                "The question is empty.", 'Ask something: agent ask "where are retries configured?"'
+            )
         started = time.monotonic()
         asked = Question(question.strip(), tuple(history))
         # The weights load while the tree is read and searched: both take about as long.
@@ -309,10 +328,10 @@ class Agent:
 
         llm = LlamaCpp(
             model_path=str(path),
-            n_ctx=self.settings.n_ctx,
             n_gpu_layers=self.settings.gpu_layers,
             n_threads=self.settings.threads,
             temperature=self.settings.temperature,
+            seed=self.settings.seed,
         )
         llm.on_prefill = lambda done, total: self._progress(Progress("prefill", done, total))
         return llm
@@ -340,7 +359,7 @@ class Agent:
 
         directory = models.embedder_dir()
         if self._embedder_name() == "minilm" and not models.embedder_installed():
-            if not download or self._embedder_tried:
+            if not download or self._embedder_tried or not self.settings.download:
                 return None
             self._embedder_tried = True
             try:
@@ -370,13 +389,15 @@ class Agent:
         return self._index_cache
 
     def _builder(self) -> Builder:
-        return Builder(self.repository, self._ledger, self._index_config(), self._directory, on_progress=self._progress)
+        return Builder(
+            self.repository, self._ledger, self._index_config(), self._directory, on_progress=self._progress
+        )
 
     def _index_config(self) -> IndexConfig:
-        default = IndexConfig()
         return IndexConfig(
-            max_file_bytes=self.settings.max_file_bytes or default.max_file_bytes,
-            exclude=tuple(self.settings.exclude),
+            max_file_bytes=self.settings.max_file_bytes,
+            exclude=self.settings.exclude,
+            include_untracked=self.settings.include_untracked,
             embedder=self.settings.embedder,
         )
 
@@ -393,14 +414,14 @@ class Agent:
 
     def _open_ledger(self) -> Ledger:
         self._index_cache: Index | None = None
-        private_directory(self._directory)
-        vectors = private_directory(cache_dir() / "vectors")
+        secure_directory(self._directory)
+        vectors = secure_directory(cache_dir() / "vectors")
         path = self._directory / "ledger.sqlite"
         shared = vectors / f"{self.repository.family()}.sqlite"
         try:
             return Ledger(path, shared)
         except IndexDamaged as error:
-            # A cache that cannot be read is an empty cache; which of the two files it is, SQLite does not say.
+            # An unreadable cache is an empty cache; which of the two files it is, SQLite does not say.
             self.notes.append(f"{error.message} It was dropped and is being built anew.")
             for damaged in (path, shared):
                 _unlink_database(damaged)
@@ -474,7 +495,9 @@ class _Background:
         if isinstance(self._error, AgentError):
             raise self._error
         if self._error is not None:
-            raise ModelError(f"The model could not be loaded: {self._error}", "Check it: agent doctor") from self._error
+            raise ModelError(
+                f"The model could not be loaded: {self._error}", "Check it: agent doctor"
+            ) from self._error
 
 
 def _unlink_database(path: Path) -> None:

@@ -20,7 +20,8 @@ class Hits(list[Hit]):
             return f"<p>Nothing found for <code>{_text(self.query)}</code>.</p>"
         rows = "".join(
             f"<tr><td>{rank}</td><td><code>{_text(hit.label)}</code><br>{_text(' › '.join(hit.scope))}</td>"
-            f"<td>{hit.score:.3f}</td><td style='text-align:left'><pre>{_text(_opening(hit.text))}</pre></td></tr>"
+            f"<td>{hit.score:.3f}</td>"
+            f"<td style='text-align:left'><pre>{_text(_opening(hit.text))}</pre></td></tr>"
             for rank, hit in enumerate(self, 1)
         )
         return f"<table><tr><th></th><th>place</th><th>score</th><th>text</th></tr>{rows}</table>"

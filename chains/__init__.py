@@ -22,7 +22,16 @@ _HOMES = {
     "ask_chain": "chains.ask",
 }
 
-__all__ = ["Answer", "AskSettings", "Citation", "CodeRetriever", "LlamaCpp", "Question", "Source", "ask_chain"]
+__all__ = [
+    "Answer",
+    "AskSettings",
+    "Citation",
+    "CodeRetriever",
+    "LlamaCpp",
+    "Question",
+    "Source",
+    "ask_chain",
+]
 
 
 def __getattr__(name: str) -> Any:

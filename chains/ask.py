@@ -26,11 +26,14 @@ DEFAULT_CONTEXT_TOKENS = 1_800
 DEFAULT_MAX_TOKENS = 512
 # Hits offered to the packer; small chunks let more of them through.
 HITS = 24
-# Framing of the conversation that is not counted piece by piece (roles, separators, the words around the question).
+# Framing that is not counted piece by piece: roles, separators, the words around the question.
 _FRAMING_TOKENS = 64
 _LEAST_CONTEXT = 128
 _HISTORY_TURNS = 3
-_PRONOUNS = frozenset("it its that this they them those these there he she his her one ones same former latter also".split())
+_PRONOUNS = frozenset(
+    """it its that this they them those these there he she his her one ones same former latter
+    also""".split()
+)
 _BACKTICKED = re.compile(r"`([^`\n]{3,80})`")
 NOT_FOUND = "Nothing in this repository seems to be about that, so there is nothing to answer from."
 
@@ -105,28 +108,32 @@ def source_budget(model: CountingModel, question: Question, settings: AskSetting
     room = model.context_window - fixed - settings.max_tokens
     if room < _LEAST_CONTEXT:
         raise ContextTooSmall(
-            f"The question and its instructions take {fixed:,} tokens and the answer may take {settings.max_tokens:,}, "
-            f"but the model's context window has {model.context_window:,}.",
-            "Shorten the question, lower --max-tokens, or choose a model with a larger context (agent models list).",
+            f"The question and its instructions take {fixed:,} tokens and the answer may take "
+            f"{settings.max_tokens:,}, but the model's context window has {model.context_window:,}.",
+            "Shorten the question, lower --max-tokens, or choose a model with a larger context: "
+            "agent models list",
         )
     return min(settings.context_tokens, room)
 
 
-def prepare(question: Question, retrieved: Retrieved, model: CountingModel, settings: AskSettings, started: float) -> Prepared:
+def prepare(
+    question: Question, retrieved: Retrieved, model: CountingModel, settings: AskSettings, started: float
+) -> Prepared:
     """Pack what was found into the model's budget and write the messages."""
     budget = source_budget(model, question, settings)
     context = pack(retrieved.hits, budget, model.count_tokens)
     if retrieved.hits and not context.sources:
         smallest = min(item.tokens for item in context.dropped)
         raise ContextTooSmall(
-            f"None of the {len(retrieved.hits)} sources found fits into {budget:,} tokens; the smallest takes {smallest:,}.",
+            f"None of the {len(retrieved.hits)} sources found fits into {budget:,} tokens; "
+            f"the smallest takes {smallest:,}.",
             f"Allow more: --context-tokens {smallest + _FRAMING_TOKENS}",
         )
     return Prepared(question, retrieved, context, messages(question, context), started)
 
 
 def not_found(prepared: Prepared, model_name: str) -> Answer:
-    """The answer when nothing relevant was found: said without asking the model, which would invent something."""
+    """The answer when nothing relevant was found: said without the model, which would invent something."""
     seconds = time.monotonic() - prepared.started
     return Answer(
         text=NOT_FOUND,
@@ -137,7 +144,9 @@ def not_found(prepared: Prepared, model_name: str) -> Answer:
     )
 
 
-def answer_stream(prepared: Prepared, model: BaseChatModel, settings: AskSettings, model_name: str) -> Iterator[str | Answer]:
+def answer_stream(
+    prepared: Prepared, model: BaseChatModel, settings: AskSettings, model_name: str
+) -> Iterator[str | Answer]:
     """Text pieces as the model writes them, then the checked answer. Closing the iterator stops the model."""
     if not prepared.retrieved.relevant or not prepared.context.sources:
         answer = not_found(prepared, model_name)
@@ -161,7 +170,12 @@ def answer_stream(prepared: Prepared, model: BaseChatModel, settings: AskSetting
 
 
 def finished(
-    prepared: Prepared, text: str, usage: dict[str, Any], finish: str, first_token_seconds: float, model_name: str
+    prepared: Prepared,
+    text: str,
+    usage: dict[str, Any],
+    finish: str,
+    first_token_seconds: float,
+    model_name: str,
 ) -> Answer:
     """Check what the model wrote against what it was shown."""
     checked = check(text, prepared.context.sources, prepared.question.text)
@@ -184,7 +198,7 @@ def finished(
 
 
 def hits_of(documents: Sequence[Any]) -> tuple[Hit, ...]:
-    """LangChain documents of any code retriever as hits; `path`, `start_line` and `end_line` must be in the metadata."""
+    """LangChain documents as hits; `path`, `start_line` and `end_line` must be in their metadata."""
     from indexers.types import Hit
 
     found = []
@@ -199,10 +213,12 @@ def hits_of(documents: Sequence[Any]) -> tuple[Hit, ...]:
     return tuple(found)
 
 
-def ask_chain(retriever: Runnable[str, Any], model: Any, settings: AskSettings | None = None) -> Runnable[Any, Answer]:
+def ask_chain(
+    retriever: Runnable[str, Any], model: Any, settings: AskSettings | None = None
+) -> Runnable[Any, Answer]:
     """A Runnable from a question (`str` or `Question`) to a checked `Answer`.
 
-    :param retriever: anything that turns a string into documents with `path`, `start_line`, `end_line` metadata.
+    :param retriever: anything that turns a string into documents with `path`, `start_line` and `end_line`.
     :param model: a chat model that also counts tokens, such as `LlamaCpp`.
     """
     from langchain_core.runnables import RunnableLambda
@@ -219,7 +235,9 @@ def ask_chain(retriever: Runnable[str, Any], model: Any, settings: AskSettings |
         return prepare(retrieved.question, retrieved, model, chosen, time.monotonic())
 
     def generate(prepared: Prepared) -> Answer:
-        *_, answer = answer_stream(prepared, model, chosen, getattr(model, "model_name", type(model).__name__))
+        *_, answer = answer_stream(
+            prepared, model, chosen, getattr(model, "model_name", type(model).__name__)
+        )
         assert isinstance(answer, Answer)
         return answer
 

@@ -1,4 +1,4 @@
-"""Pack hits into a token budget: labelled sources, counted in the model's own tokens, and what was left out. Pure."""
+"""Pack hits into a token budget: labelled sources in the model's own tokens, and what was left out. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def source_block(path: str, start_line: int, end_line: int, text: str, scope: Se
 
 
 def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
-    """The best hits that fit `budget` tokens, best first. A hit that does not fit makes room for smaller ones after it."""
+    """The best hits that fit `budget` tokens, best first; one that does not fit leaves room for others."""
     sources: list[Source] = []
     dropped: list[Dropped] = []
     spent = 0

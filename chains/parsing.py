@@ -22,7 +22,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?:;])[\])*`]*\s+(?=[A-Z`*\-\d\[])|\n+")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 # Words that stand in backticks as values of every language: finding them in a source proves nothing.
-_COMMON = frozenset("true false none null nil self this return def class import from str int bool list dict int32".split())
+_COMMON = frozenset(
+    "true false none null nil self this return def class import from str int bool list dict int32".split()
+)
 _MAX_ATTRIBUTED = 4
 _NOTHING_NAMED = "the sentence names nothing that could be looked up"
 
@@ -47,9 +49,9 @@ class _Claim:
 def check(answer: str, sources: Sequence[Source], question: str = "") -> Checked:
     """Resolve the places an answer names and verify what it says of them.
 
-    A citation is verified when something the sentence names (an identifier or a quote) stands in the cited lines, and
-    nothing it names is missing from all the sources it cites. A sentence without citation whose names stand in a
-    source gets one from us, marked as such in its reason.
+    A citation is verified when something the sentence names (an identifier or a quote) stands in the cited
+    lines, and nothing it names is missing from all the sources it cites. A sentence without citation whose
+    names stand in a source gets one from us, marked as such in its reason.
     """
     claims = [_claim(sentence, sources) for sentence in sentences(answer)]
     citations: dict[str, Citation] = {}
@@ -93,11 +95,19 @@ def places(text: str) -> list[tuple[str, int | None, int | None]]:
     for span in spans:
         for match in _PLACE.finditer(span):
             start, end = match.group("start"), match.group("end")
-            found.append((match.group("path"), int(start) if start else None, int(end or start) if start else None))
+            found.append(
+                (match.group("path"), int(start) if start else None, int(end or start) if start else None)
+            )
     bare = _BACKTICKED.sub(" ", _BRACKETED.sub(" ", text))
     for match in _PLACE.finditer(bare):
         if match.group("start"):
-            found.append((match.group("path"), int(match.group("start")), int(match.group("end") or match.group("start"))))
+            found.append(
+                (
+                    match.group("path"),
+                    int(match.group("start")),
+                    int(match.group("end") or match.group("start")),
+                )
+            )
     return found
 
 
@@ -166,7 +176,7 @@ def _verify(source: Source, claim: _Claim) -> Citation:
 
 
 def _keep(citations: dict[str, Citation], new: Citation) -> None:
-    """One entry a place. One failed claim about it outweighs all proofs; a proof outweighs having named nothing."""
+    """One entry a place: a failed claim about it outweighs all proofs, a proof outweighs naming nothing."""
     old = citations.get(new.label)
     if old is None or _weight(new) > _weight(old):
         citations[new.label] = new

@@ -1,7 +1,7 @@
 """Fuse keyword and vector candidates and order them by what is known of code. Pure: values in, values out.
 
-Each signal is its own function. Boosts are fractions of the best fused score, so that they mean the same for every
-query. What each is worth is measured by tests/benchmarks/ablation.py.
+Each signal is its own function. Boosts are fractions of the best fused score, so that they mean the same for
+every query. What each is worth is measured by tests/benchmarks/ablation.py.
 """
 
 from __future__ import annotations
@@ -15,18 +15,42 @@ from indexers.tokens import split_identifier, stem, tokenize, unique
 
 # English function words and the verbs of questions: they say how something is asked, not what about.
 STOP_WORDS = frozenset(
-    """a about all also an and any are as at be been being by can could did do does done else find for from get gets
-    give had has have how i if in into is it its list make me my no not of on or our out shall should show so some
-    tell than that the their them then there these they this those to use used uses using was we were what when where
-    which while who whom whose why will with work works would you your""".split()
+    """a about all also an and any are as at be been being by can could did do does done else find for
+    from get gets give had has have how i if in into is it its list make me my no not of on or
+    our out shall should show so some tell than that the their them then there these they this
+    those to use used uses using was we were what when where which while who whom whose why will
+    with work works would you your""".split()
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)[A-Za-z_$][\w$]*)*(?:\(\))?[!?]?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 # Longer than this is an issue report or a stack trace rather than a question.
 _LONG_QUERY = 400
+# Rank at which a list's reciprocal-rank half has fallen to a half.
+_RANK_DECAY = 30
+
+_QUALIFIED = re.compile(r"[.:#]+")
+# Files whose own name says nothing: their directory's name speaks for them.
+_NAMELESS = frozenset({"mod", "index", "__init__", "main", "lib"})
+# Files that mostly pass on what others define.
+_BARRELS = frozenset({"__init__.py", "index.ts", "index.js", "mod.rs", "package-info.java"})
+_PARENT_SHARE = 0.5
+_NAME_PRECISION = 0.4
+# Text about the code rather than the code; asked for by its own words.
+_PROSE = frozenset(".md .mdx .rst .txt .adoc .yml .yaml .json .toml .ini .cfg .csproj .lock".split())
 
 _TEST_DIRS = {"test", "tests", "testing", "spec", "specs", "__tests__", "testdata", "fixtures", "mocks"}
-_EXAMPLE_DIRS = {"example", "examples", "sample", "samples", "demo", "demos", "docs", "doc", "benchmark", "benchmarks"}
+_EXAMPLE_DIRS = {
+    "example",
+    "examples",
+    "sample",
+    "samples",
+    "demo",
+    "demos",
+    "docs",
+    "doc",
+    "benchmark",
+    "benchmarks",
+}
 _LEGACY_DIRS = {"compat", "_compat", "legacy", "deprecated", "old", "vendor", "third_party"}
 _TEST_FILE = re.compile(r"^(test_.*|conftest)$|(_test|_tests|_spec|\.test|\.spec|Test|Tests|Spec)$")
 
@@ -37,14 +61,15 @@ class Weights:
 
     dense: float = 0.45
     dense_identifier: float = 0.25
-    file_name: float = 0.9
+    file_name: float = 1.2
     definition: float = 2.0
     named: float = 0.5
-    coherence: float = 0.25
+    coherence: float = 0.5
     test_penalty: float = 0.35
     example_penalty: float = 0.5
     legacy_penalty: float = 0.4
-    barrel_penalty: float = 0.6
+    barrel_penalty: float = 0.9
+    prose_penalty: float = 0.5
     same_file: float = 0.35
 
 
@@ -88,7 +113,13 @@ class Ranked:
 def understand(text: str) -> Query:
     """Take a query apart: what kind it is, its tokens, the names of code in it, and what it asks for."""
     stripped = text.strip()
-    kind = "identifier" if _IDENTIFIER.fullmatch(stripped) else "long" if len(stripped) > _LONG_QUERY else "sentence"
+    kind = (
+        "identifier"
+        if _IDENTIFIER.fullmatch(stripped)
+        else "long"
+        if len(stripped) > _LONG_QUERY
+        else "sentence"
+    )
     words = [w for w in unique(w.lower() for w in re.findall(r"\w+", stripped)) if w not in STOP_WORDS]
     tokens = unique(t for t in tokenize(stripped) if t not in STOP_WORDS) or unique(tokenize(stripped))
     names = unique(n for n in _NAME.findall(stripped) if kind == "identifier" or looks_like_code(n))
@@ -99,8 +130,13 @@ def understand(text: str) -> Query:
         tokens=tuple(tokens),
         words=tuple(words),
         names=tuple(names),
-        wants_tests=bool(asked & {"test", "tests", "tested", "testing", "spec", "specs", "fixture", "fixtures", "mock"}),
-        wants_examples=bool(asked & {"example", "examples", "sample", "demo", "docs", "documentation", "tutorial", "benchmark"}),
+        wants_tests=bool(
+            asked & {"test", "tests", "tested", "testing", "spec", "specs", "fixture", "fixtures", "mock"}
+        ),
+        wants_examples=bool(
+            asked
+            & {"example", "examples", "sample", "demo", "docs", "documentation", "tutorial", "benchmark"}
+        ),
     )
 
 
@@ -108,7 +144,11 @@ def looks_like_code(word: str) -> bool:
     """True for names nobody writes in prose: snake_case, camelCase, PascalCase with two humps, HTTPServer."""
     if "_" in word.strip("_"):
         return True
-    return len(split_identifier(word)) > 1 and any(c.islower() for c in word) and any(c.isupper() for c in word[1:])
+    return (
+        len(split_identifier(word)) > 1
+        and any(c.islower() for c in word)
+        and any(c.isupper() for c in word[1:])
+    )
 
 
 def rank(query: Query, candidates: Sequence[Candidate], weights: Weights = DEFAULT_WEIGHTS) -> list[Ranked]:
@@ -140,8 +180,8 @@ def rank(query: Query, candidates: Sequence[Candidate], weights: Weights = DEFAU
 def fuse(query: Query, candidates: Sequence[Candidate], weights: Weights) -> dict[int, float]:
     """One score in 0..1 for each candidate from its keyword and dense scores.
 
-    Each list counts half by reciprocal rank and half by score relative to its best. A chunk that has no vector yet is
-    judged by keywords alone.
+    Each list counts half by reciprocal rank and half by score relative to its best. A chunk without a vector
+    is judged by keywords alone.
     """
     keyword = _normalise({c.chunk_id: c.keyword for c in candidates if c.keyword is not None})
     dense = _normalise({c.chunk_id: c.dense for c in candidates if c.dense is not None})
@@ -163,39 +203,53 @@ def _normalise(scores: Mapping[int, float]) -> dict[int, float]:
     top = scores[order[0]]
     if top <= 0:
         return dict.fromkeys(order, 0.0)
-    return {i: 0.5 / (1 + rank / 10) + 0.5 * max(scores[i], 0.0) / top for rank, i in enumerate(order)}
+    return {i: 0.5 / (1 + rank / _RANK_DECAY) + 0.5 * max(scores[i], 0.0) / top for rank, i in enumerate(order)}
 
 
 def definition_boost(query: Query, item: Candidate, weights: Weights) -> float:
     """Full for a chunk that defines the queried identifier, less for a name inside a sentence."""
     if not query.names or not item.symbols:
         return 0.0
-    defined = {s.lower() for s in item.symbols}
+    # Some languages define qualified names (Phoenix.Router, A::B): their last part is what people ask for.
+    defined = {s.lower() for s in item.symbols} | {last_part(s).lower() for s in item.symbols}
     if query.kind == "identifier":
         wanted = query.names[-1].lower()
         if wanted not in defined:
             return 0.0
-        in_file_name = wanted in {stem_of(item.path), "".join(split_identifier(stem_of(item.path)))}
+        in_file_name = wanted in {stem_of(item.path), "".join(split_identifier(PurePosixPath(item.path).stem))}
         return weights.definition * (1.5 if in_file_name else 1.0)
     return weights.named if any(name.lower() in defined for name in query.names) else 0.0
 
 
+def last_part(name: str) -> str:
+    """The last component of a qualified name."""
+    return _QUALIFIED.split(name)[-1]
+
+
 def file_name_match(query: Query, path: str) -> float:
-    """Share of the query's words that the file's name says, in 0..1; its directory's name counts half."""
+    """How far the file's name and the query say the same, in 0..1.
+
+    The share of the query's words that the name says (its directory's name counts half), mixed with the share of the
+    name that the query says: `auth.py` fully named by one word of five is a better match than a word of a long name.
+    """
     if not query.words:
         return 0.0
-    stem_words = {stem(part) for part in split_identifier(PurePosixPath(path).stem) if len(part) > 2}
-    parent = PurePosixPath(path).parent.name
-    parent_words = {stem(part) for part in split_identifier(parent) if len(part) > 2}
-    wanted = [stem(w) for w in query.words]
+    pure = PurePosixPath(path)
+    name = pure.parent.name if pure.stem.lower() in _NAMELESS else pure.stem
+    stems = {stem(part) for part in split_identifier(name) if len(part) > 1}
+    parents = {stem(part) for part in split_identifier(pure.parent.name) if len(part) > 2}
+    said: set[str] = set()
     matched = 0.0
-    for word in wanted:
-        if word in stem_words or any(_prefix(word, s) for s in stem_words):
+    for word in map(stem, query.words):
+        found = {s for s in stems if word == s or _prefix(word, s)}
+        if found:
+            said |= found
             matched += 1.0
-        elif word in parent_words:
-            matched += 0.5
-    # A short name fully said counts more than a long one of which a word is said.
-    return matched / max(len(wanted), 1)
+        elif any(word == p or _prefix(word, p) for p in parents):
+            matched += _PARENT_SHARE
+    recall = matched / len(query.words)
+    precision = len(said) / max(len(stems), 1)
+    return (1 - _NAME_PRECISION) * recall + _NAME_PRECISION * precision
 
 
 def _prefix(word: str, other: str) -> bool:
@@ -209,7 +263,7 @@ def stem_of(path: str) -> str:
 
 
 def path_factor(query: Query, path: str, weights: Weights) -> float:
-    """Below 1 for tests, examples, legacy and barrel files, unless the query asks for them."""
+    """Below 1 for tests, examples, prose, legacy and barrel files, unless the query asks for them."""
     pure = PurePosixPath(path)
     dirs = {part.lower() for part in pure.parts[:-1]}
     factor = 1.0
@@ -217,9 +271,11 @@ def path_factor(query: Query, path: str, weights: Weights) -> float:
         factor *= weights.test_penalty
     elif not query.wants_examples and dirs & _EXAMPLE_DIRS:
         factor *= weights.example_penalty
+    if not query.wants_examples and pure.suffix.lower() in _PROSE:
+        factor *= weights.prose_penalty
     if dirs & _LEGACY_DIRS or stem_of(path) in _LEGACY_DIRS:
         factor *= weights.legacy_penalty
-    if pure.name in {"__init__.py", "index.ts", "index.js", "mod.rs", "package-info.java", "index.d.ts"} or path.endswith(".d.ts"):
+    if pure.name in _BARRELS or path.endswith(".d.ts"):
         factor *= weights.barrel_penalty
     return factor
 

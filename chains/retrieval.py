@@ -49,12 +49,16 @@ class Search:
         ranked = rank(query, self.candidates(query), self.weights)[:k]
         stored = self.index.chunks([item.candidate.chunk_id for item in ranked])
         return [
-            _hit(item, stored[item.candidate.chunk_id]) for item in ranked if item.candidate.chunk_id in stored
+            _hit(item, stored[item.candidate.chunk_id])
+            for item in ranked
+            if item.candidate.chunk_id in stored
         ]
 
     def candidates(self, query: Query) -> list[Candidate]:
         """Everything that might answer, with raw scores of each list."""
-        keyword = {s.chunk_id: s.score for s in self.index.by_keyword(self._tokens(query), KEYWORD_CANDIDATES)}
+        keyword = {
+            s.chunk_id: s.score for s in self.index.by_keyword(self._tokens(query), KEYWORD_CANDIDATES)
+        }
         for name in query.names:
             for chunk_id in self.index.defining(name):
                 keyword.setdefault(chunk_id, 0.0)
@@ -115,8 +119,8 @@ def _hit(item: Ranked, stored: StoredChunk) -> Hit:
 def relevant(query_text: str, hits: Sequence[Hit], index: Index) -> bool:
     """Whether the hits are about the query at all, so that a model has something to answer from.
 
-    False when neither the rare words of the query stand in the best hits nor the best vector is near: the two fail
-    together only where the repository has nothing to say.
+    False when neither the rare words of the query stand in the best hits nor the best vector is near: the two
+    fail together only where the repository has nothing to say.
     """
     if not hits:
         return False

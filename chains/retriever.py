@@ -15,14 +15,16 @@ from indexers.types import Hit
 class CodeRetriever(BaseRetriever):
     """Turns a question into `Document`s, best first.
 
-    `page_content` is the chunk's text; metadata holds `path`, `start_line`, `end_line` (1-based, inclusive), `score`,
-    `language`, `scope`, `symbols`, `signals`, and `source`, the label `path:start-end`.
+    `page_content` is the chunk's text; metadata holds `path`, `start_line`, `end_line` (1-based, inclusive),
+    `score`, `language`, `scope`, `symbols`, `signals`, and `source`, the label `path:start-end`.
     """
 
     search: Callable[[str, int], list[Hit]]
     k: int = 10
 
-    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+    ) -> list[Document]:
         return [document_of(hit) for hit in self.search(query, self.k)]
 
 

@@ -68,7 +68,7 @@ class Context:
 class Citation:
     """A place in the repository that the answer names, and whether what was said of it stands there.
 
-    `verified` is true when every identifier and quote that the sentence attributes to the place was found in it.
+    `verified` is true when the identifiers and quotes that the sentence attributes to the place stand there.
     `reason` says what was found, or what was not.
     """
 
@@ -98,7 +98,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A checked answer. `unverified` are identifiers in it that stand in no source and not in the question."""
+    """A checked answer. `unverified` are names and places in it that no source and no question bears out."""
 
     text: str
     citations: tuple[Citation, ...] = ()

@@ -1,4 +1,4 @@
-"""Composes the stages of indexing and is the only writer: tree -> ledger (text, keywords, vectors) -> Chroma."""
+"""Composes the stages of indexing, the only writer: tree -> ledger (text, keywords, vectors) -> Chroma."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def vector_key(chunk: Chunk) -> bytes:
 
 
 def keyword_fields(chunk: Chunk) -> NewChunk:
-    """The three keyword columns of a chunk: its text, the names it defines or sits in, and the words of its path."""
+    """The keyword columns of a chunk: its text, the names it defines or sits in, the words of its path."""
     names = [symbol.name for symbol in chunk.symbols]
     return NewChunk(
         chunk=chunk,
@@ -72,7 +72,7 @@ class _Tally:
 
 
 class Builder:
-    """Brings one repository's index up to date. Each step commits, so an interrupted run keeps what it did."""
+    """Brings one repository's index up to date; each step commits, so an interrupted run keeps its work."""
 
     def __init__(
         self,
@@ -171,7 +171,9 @@ class Builder:
                     dirty = [self._put(file, manifest.get(file.path), key, tally) for file in batch]
                     if any(dirty):
                         self.ledger.bump_generation()
-                self._progress(Progress("read", min(start + len(batch), len(work)), len(work), batch[-1].path))
+                self._progress(
+                    Progress("read", min(start + len(batch), len(work)), len(work), batch[-1].path)
+                )
         except KeyboardInterrupt:
             tally.interrupted = True
 
@@ -194,7 +196,13 @@ class Builder:
             self.ledger.put_skipped(Skipped(file.path, SkipReason.EMPTY), stat, checked)
             return True
         self.ledger.put_file(
-            file.path, source.blob, source.language, stat, checked, [keyword_fields(c) for c in chunks], cleaned.count
+            file.path,
+            source.blob,
+            source.language,
+            stat,
+            checked,
+            [keyword_fields(c) for c in chunks],
+            cleaned.count,
         )
         tally.indexed += 1
         tally.chunks += len(chunks)
@@ -212,7 +220,9 @@ class Builder:
 
     # -- vectors ---------------------------------------------------------------------------------
 
-    def embed(self, embedder: Embedder, chunks: Iterable[StoredChunk] | None = None, seconds: float | None = None) -> int:
+    def embed(
+        self, embedder: Embedder, chunks: Iterable[StoredChunk] | None = None, seconds: float | None = None
+    ) -> int:
         """Embed what has no vector yet (or the given chunks of it) and store it as it comes.
 
         The lock is held only while a batch is written, so that searches go on beside a long run.
@@ -261,7 +271,7 @@ class Builder:
         )
 
     def run(self, embedder: Embedder | None) -> IndexReport:
-        """Everything: text, keywords, vectors, Chroma. Ctrl-C keeps what is done and says so in the report."""
+        """Everything: text, keywords, vectors, Chroma. Ctrl-C keeps what is done; the report says so."""
         started = time.monotonic()
         report = self.refresh()
         notes = list(report.notes)
@@ -289,4 +299,3 @@ class Builder:
             notes=tuple(notes),
             seconds=time.monotonic() - started,
         )
-

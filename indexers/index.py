@@ -13,7 +13,7 @@ from indexers.store import VectorStore
 if TYPE_CHECKING:
     from indexers.embedding import FloatArray
 
-# Up to here an exact scan takes milliseconds and finds everything; beyond it Chroma's HNSW graph is worth opening.
+# Up to here an exact scan takes milliseconds and misses nothing; beyond it Chroma's graph is worth opening.
 EXACT_SCAN_LIMIT = 50_000
 # BM25 weights of the columns body, names (definitions and enclosing scope) and path.
 COLUMN_WEIGHTS = (1.0, 2.0, 2.0)

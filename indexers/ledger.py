@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 5_000
 # SQLite's default limit on bound variables in old builds is 999.
 _VARIABLES = 900
+
+_QUALIFIED = re.compile(r"[.:#]+")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -123,12 +126,19 @@ class Ledger:
             if not file.exists():
                 # Created by us first, so that it is private from its first byte.
                 os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+        )
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("ATTACH DATABASE ? AS shared", (str(vectors),))
             db.execute("PRAGMA shared.journal_mode = WAL")
-            for pragma in ("synchronous = NORMAL", "foreign_keys = ON", "secure_delete = ON", "cache_size = -32000"):
+            for pragma in (
+                "synchronous = NORMAL",
+                "foreign_keys = ON",
+                "secure_delete = ON",
+                "cache_size = -32000",
+            ):
                 db.execute(f"PRAGMA {pragma}")
             self._check_version(db, path)
         except BaseException:
@@ -141,7 +151,9 @@ class Ledger:
         owner = db.execute("PRAGMA application_id").fetchone()[0]
         if version == 0 and owner == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise IndexStateError(f"{path} is a database of another program.", "Remove it, then: agent index")
+                raise IndexStateError(
+                    f"{path} is a database of another program.", "Remove it, then: agent index"
+                )
             db.executescript(_SCHEMA + _VECTOR_SCHEMA)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -149,7 +161,8 @@ class Ledger:
             raise IndexStateError(f"{path} is a database of another program.", "Remove it, then: agent index")
         elif version > SCHEMA_VERSION:
             raise IndexStateError(
-                f"The index at {path} was written by a newer version (format {version}, this one reads {SCHEMA_VERSION}).",
+                f"The index at {path} was written by a newer version"
+                f" (format {version}, this one reads {SCHEMA_VERSION}).",
                 "Upgrade, or rebuild it with this version: agent index --rebuild",
             )
         db.executescript(_VECTOR_SCHEMA)
@@ -193,7 +206,8 @@ class Ledger:
     def manifest(self) -> dict[str, ManifestEntry]:
         """Every known path, indexed or skipped."""
         rows = self._db.execute(
-            "SELECT id, path, blob, size, mtime_ns, ctime_ns, inode, checked_ns, coalesce(skip, ''), detail FROM files"
+            "SELECT id, path, blob, size, mtime_ns, ctime_ns, inode, checked_ns, coalesce(skip, ''), detail"
+            " FROM files"
         )
         entries = (
             ManifestEntry(i, os.fsdecode(p), blob, FileStat(size, mtime, ctime, inode), checked, skip, detail)
@@ -267,7 +281,8 @@ class Ledger:
                 (chunk_id, new.body, new.names, new.path_words),
             )
             self._db.executemany(
-                "INSERT INTO definitions VALUES (?, ?, ?)", [(s.name.lower(), chunk_id, s.kind) for s in chunk.symbols]
+                "INSERT INTO definitions VALUES (?, ?, ?)",
+                [(name, chunk_id, s.kind) for s in chunk.symbols for name in _names(s.name)],
             )
 
     def _put_file(
@@ -282,11 +297,12 @@ class Ledger:
         redactions: int,
     ) -> int:
         row = self._db.execute(
-            "INSERT INTO files (path, blob, language, size, mtime_ns, ctime_ns, inode, checked_ns, skip, detail, redactions)"
+            "INSERT INTO files"
+            " (path, blob, language, size, mtime_ns, ctime_ns, inode, checked_ns, skip, detail, redactions)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT(path) DO UPDATE SET blob = excluded.blob, language = excluded.language, size = excluded.size,"
-            " mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,"
-            " checked_ns = excluded.checked_ns, skip = excluded.skip, detail = excluded.detail,"
+            " ON CONFLICT(path) DO UPDATE SET blob = excluded.blob, language = excluded.language,"
+            " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
+            " inode = excluded.inode, checked_ns = excluded.checked_ns, skip = excluded.skip, detail = excluded.detail,"
             " redactions = excluded.redactions RETURNING id",
             (
                 os.fsencode(path),
@@ -305,7 +321,7 @@ class Ledger:
         return int(row[0])
 
     def clear(self) -> None:
-        """Forget every file and chunk; vectors stay, because they are keyed by content and may serve again."""
+        """Forget every file and chunk; vectors stay: they are keyed by content and may serve again."""
         for table in ("keywords", "definitions", "chunks", "files"):
             self._db.execute(f"DELETE FROM {table}")
 
@@ -316,8 +332,9 @@ class Ledger:
         found: dict[int, StoredChunk] = {}
         for part in _batches(list(ids)):
             rows = self._db.execute(
-                "SELECT c.id, f.path, c.start_line, c.end_line, c.text, f.language, c.scope, c.symbols, c.vector_key"
-                f" FROM chunks c JOIN files f ON f.id = c.file_id WHERE c.id IN ({_marks(part)})",
+                "SELECT c.id, f.path, c.start_line, c.end_line, c.text, f.language, c.scope, c.symbols,"
+                " c.vector_key FROM chunks c JOIN files f ON f.id = c.file_id"
+                f" WHERE c.id IN ({_marks(part)})",
                 part,
             )
             for row in rows:
@@ -331,7 +348,8 @@ class Ledger:
     def chunks_of(self, path: str) -> list[StoredChunk]:
         """The chunks of one file in order of lines."""
         rows = self._db.execute(
-            "SELECT c.id FROM chunks c JOIN files f ON f.id = c.file_id WHERE f.path = ? ORDER BY c.start_line",
+            "SELECT c.id FROM chunks c JOIN files f ON f.id = c.file_id WHERE f.path = ?"
+            " ORDER BY c.start_line",
             (os.fsencode(path),),
         )
         ids = [row[0] for row in rows]
@@ -366,14 +384,18 @@ class Ledger:
     def paths(self) -> dict[str, list[int]]:
         """The chunk ids of every indexed path."""
         found: dict[str, list[int]] = {}
-        rows = self._db.execute("SELECT f.path, c.id FROM chunks c JOIN files f ON f.id = c.file_id ORDER BY c.id")
+        rows = self._db.execute(
+            "SELECT f.path, c.id FROM chunks c JOIN files f ON f.id = c.file_id ORDER BY c.id"
+        )
         for path, chunk_id in rows:
             found.setdefault(os.fsdecode(path), []).append(chunk_id)
         return found
 
     # -- keywords --------------------------------------------------------------------------------
 
-    def match(self, tokens: Sequence[str], weights: tuple[float, float, float], limit: int) -> list[tuple[int, float]]:
+    def match(
+        self, tokens: Sequence[str], weights: tuple[float, float, float], limit: int
+    ) -> list[tuple[int, float]]:
         """Chunks holding any of the tokens, best BM25 first. Weights are for body, names and path.
 
         Scores are positive, larger is better (FTS5 returns them negated).
@@ -392,7 +414,9 @@ class Ledger:
         """In how many chunks each token occurs."""
         found = {}
         for token in tokens:
-            row = self._db.execute("SELECT count(*) FROM keywords WHERE keywords MATCH ?", (f'"{token}"',)).fetchone()
+            row = self._db.execute(
+                "SELECT count(*) FROM keywords WHERE keywords MATCH ?", (f'"{token}"',)
+            ).fetchone()
             found[token] = int(row[0])
         return found
 
@@ -402,7 +426,8 @@ class Ledger:
         """Chunks whose vector of this embedder is missing, one for each distinct key, in order of path."""
         rows = self._db.execute(
             "SELECT min(c.id) FROM chunks c WHERE NOT EXISTS"
-            " (SELECT 1 FROM shared.vectors v WHERE v.embedder = ? AND v.key = c.vector_key) GROUP BY c.vector_key",
+            " (SELECT 1 FROM shared.vectors v WHERE v.embedder = ? AND v.key = c.vector_key)"
+            " GROUP BY c.vector_key",
             (embedder,),
         )
         ids = [row[0] for row in rows]
@@ -423,7 +448,10 @@ class Ledger:
         """Store vectors (n, dimensions), float32, under their content keys."""
         import numpy as np
 
-        rows = [(embedder, key, np.ascontiguousarray(v, dtype="<f4").tobytes()) for key, v in zip(keys, vectors, strict=True)]
+        rows = [
+            (embedder, key, np.ascontiguousarray(v, dtype="<f4").tobytes())
+            for key, v in zip(keys, vectors, strict=True)
+        ]
         self._db.executemany("INSERT OR REPLACE INTO shared.vectors VALUES (?, ?, ?)", rows)
 
     def vectors_for(self, embedder: str, keys: Iterable[bytes]) -> dict[bytes, FloatArray]:
@@ -445,8 +473,8 @@ class Ledger:
         import numpy as np
 
         rows = self._db.execute(
-            "SELECT c.id, v.vector FROM chunks c JOIN shared.vectors v ON v.embedder = ? AND v.key = c.vector_key"
-            " ORDER BY c.id",
+            "SELECT c.id, v.vector FROM chunks c"
+            " JOIN shared.vectors v ON v.embedder = ? AND v.key = c.vector_key ORDER BY c.id",
             (embedder,),
         ).fetchall()
         if not rows:
@@ -459,7 +487,8 @@ class Ledger:
     def live_keys(self, embedder: str) -> set[bytes]:
         """Keys of vectors that some chunk of this tree uses."""
         rows = self._db.execute(
-            "SELECT DISTINCT c.vector_key FROM chunks c JOIN shared.vectors v ON v.embedder = ? AND v.key = c.vector_key",
+            "SELECT DISTINCT c.vector_key FROM chunks c"
+            " JOIN shared.vectors v ON v.embedder = ? AND v.key = c.vector_key",
             (embedder,),
         )
         return {row[0] for row in rows}
@@ -489,10 +518,18 @@ def translated(error: sqlite3.Error, path: Path) -> AgentError:
     if "full" in text:
         return AgentError(f"No space left for the index in {path.parent}.", "Free some space and try again.")
     if "readonly" in text or "unable to open" in text:
-        return AgentError(f"The index at {path} cannot be written: {text}.", "Check its permissions, or set AGENT_HOME.")
+        return AgentError(
+            f"The index at {path} cannot be written: {text}.", "Check its permissions, or set AGENT_HOME."
+        )
     if isinstance(error, sqlite3.OperationalError) and "disk I/O" not in text:
         return IndexStateError(f"The index at {path} failed: {text}.", "Rebuild it: agent index --rebuild")
     return IndexDamaged(f"The index at {path} is damaged: {text}.", "Rebuild it: agent index --rebuild")
+
+
+def _names(name: str) -> set[str]:
+    """What a definition is asked for by: its name, and the last part of a qualified one (Phoenix.Router)."""
+    lower = name.lower()
+    return {lower, _QUALIFIED.split(lower)[-1]} - {""}
 
 
 def _marks(items: Sequence[object]) -> str:

@@ -1,8 +1,8 @@
 """The only door to Chroma: a vector index that can be thrown away and rebuilt from the ledger.
 
-Chroma may not be shared: two writers, or a writer beside a reader, lose or corrupt vectors without an error. So it is
-opened, used and closed inside one lock, always with our own embeddings, and a marker file that outlives a killed
-writer tells the next opener to rebuild instead of trusting what is there.
+Chroma may not be shared: two writers, or a writer beside a reader, lose or corrupt vectors without an error.
+So it is opened, used and closed inside one lock, always with our own embeddings, and a marker file that
+outlives a killed writer tells the next opener to rebuild instead of trusting what is there.
 """
 
 from __future__ import annotations

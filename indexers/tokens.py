@@ -1,4 +1,4 @@
-"""Text -> keyword tokens: identifiers kept whole and split into parts, lightly stemmed. The same for index and query."""
+"""Text -> keyword tokens, the same for index and query: identifiers whole and in parts, lightly stemmed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _expand(word: str) -> tuple[str, ...]:
 
 
 def tokenize(text: str) -> list[str]:
-    """All tokens of a text in order, repeats included. A compound identifier yields itself, then its parts."""
+    """All tokens of a text in order, with repeats. A compound identifier yields itself, then its parts."""
     found: list[str] = []
     for word in _WORD.findall(text):
         tokens = _cache.get(word)

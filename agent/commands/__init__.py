@@ -1,0 +1,91 @@
+"""What commands share: the job a parsed command line becomes, common options, opening a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.output import Output, ProgressView
+
+if TYPE_CHECKING:
+    from agent.api import Agent
+    from agent.config import Settings
+
+RepoOption = Annotated[
+    Path,
+    typer.Option("--repo", metavar="PATH", help="The repository, or a directory in it.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME|FILE", help="A model's name, or a GGUF file.", show_default=False),
+]
+ContextOption = Annotated[
+    int | None,
+    typer.Option(
+        "--context-tokens", metavar="N", min=256, help="Tokens of source text to read.", show_default=False
+    ),
+]
+AnswerOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", metavar="N", min=1, help="The longest answer, in tokens.", show_default=False
+    ),
+]
+NoDownloadOption = Annotated[
+    bool, typer.Option("--no-download", help="Fail rather than fetch a missing model.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A parsed command: `run` does it and returns the exit code; `json` says how its errors are told."""
+
+    run: Callable[[Output], int]
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An open repository, the settings it was opened with, and the progress view its work reports to."""
+
+    agent: Agent
+    settings: Settings
+    progress: ProgressView
+
+
+@contextmanager
+def work_on(output: Output, repo: Path, flags: Mapping[str, object] | None = None) -> Iterator[Work]:
+    """Open the repository at `repo` with its settings; close it, and tell what was noted meanwhile."""
+    from agent.api import Agent
+    from agent.config import load_settings
+    from indexers.git import Repository
+
+    settings = load_settings(Repository.discover(repo).root, flags)
+    output.recolor(settings.color)
+    with output.progress() as progress:
+        agent = Agent.open(repo, settings=settings, on_progress=progress)
+        try:
+            yield Work(agent, settings, progress)
+        finally:
+            agent.close()
+            progress.hide()
+            for note in agent.notes:
+                output.warn(note)
+
+
+def answer_flags(
+    model: str | None, context_tokens: int | None, max_tokens: int | None, no_download: bool
+) -> dict[str, object]:
+    """The flags of commands that answer, as settings; None is "not given"."""
+    return {
+        "model": model,
+        "context_tokens": context_tokens,
+        "max_tokens": max_tokens,
+        "download": False if no_download else None,
+    }

@@ -1,0 +1,186 @@
+"""`agent ask`: a streamed answer, then the sources it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from agent.commands import (
+    AnswerOption,
+    ContextOption,
+    Job,
+    JsonOption,
+    ModelOption,
+    NoDownloadOption,
+    RepoOption,
+    answer_flags,
+    work_on,
+)
+from agent.output import Output, ProgressView, count_text, seconds_text, show_label, valid_text
+from indexers.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from chains.types import Answer, Citation
+
+# A question longer than this is a document; no model here reads it together with sources.
+MAX_QUESTION_CHARS = 16_384
+
+
+def command(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")],
+    repo: RepoOption = Path(),
+    model: ModelOption = None,
+    context_tokens: ContextOption = None,
+    max_tokens: AnswerOption = None,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Print what the model would read, and stop.")
+    ] = False,
+    no_download: NoDownloadOption = False,
+    json: JsonOption = False,
+) -> Job:
+    """Ask a question about a repository; the answer names its sources.
+
+    Sources are cited as path:start-end, and every citation is checked against the file: what does not stand
+    there is marked. The answer goes to stdout, everything else to stderr.
+
+    Example: agent ask "How does a command find its options?" --repo ~/src/click
+    """
+    flags = answer_flags(model, context_tokens, max_tokens, no_download)
+    return Job(
+        partial(run, question=question, repo=repo, flags=flags, show_prompt=show_prompt, json=json), json=json
+    )
+
+
+def run(
+    output: Output, *, question: str, repo: Path, flags: Mapping[str, object], show_prompt: bool, json: bool
+) -> int:
+    """Answer the question from the repository at `repo`."""
+    asked = read_question(output, question)
+    with work_on(output, repo, flags) as work:
+        if show_prompt:
+            prompt = work.agent.prompt(asked)
+            work.progress.hide()
+            if json:
+                output.json({"prompt": prompt})
+            else:
+                show_text(output, prompt)
+            return 0
+        answer = show_answer(output, work.progress, work.agent.stream(asked), silent=json)
+    if json:
+        output.json(answer)
+        return 0
+    show_sources(output, answer)
+    show_usage(output, answer)
+    return 0
+
+
+def read_question(output: Output, question: str) -> str:
+    """The question as text: from stdin for `-`, never empty, never a whole document."""
+    text = output.read_all() if question == "-" else question
+    if not text.strip():
+        raise UsageError("The question is empty.", 'Ask something: agent ask "Where are retries configured?"')
+    if len(text) > MAX_QUESTION_CHARS:
+        raise UsageError(
+            f"The question has {len(text):,} characters; at most {MAX_QUESTION_CHARS:,} can be read.",
+            "Shorten it: files of the repository need not be pasted, they are found.",
+        )
+    return valid_text(text.strip())
+
+
+def show_text(output: Output, text: str) -> None:
+    """A text of many lines, as it is."""
+    stream = output.stream()
+    stream.feed(text)
+    stream.finish()
+
+
+def show_answer(
+    output: Output, progress: ProgressView, pieces: Iterator[str | Answer], *, silent: bool = False
+) -> Answer:
+    """Show the pieces of an answer as they come; give back the checked answer that ends them."""
+    stream = output.stream()
+    answer: Answer | None = None
+    shown = False
+    # Closing the iterator is what stops the model, also when the reader has gone or Ctrl-C was pressed.
+    with closing(cast("Generator[str | Answer, Any, Any]", pieces)) as items:
+        try:
+            for item in items:
+                if not isinstance(item, str):
+                    answer = item
+                elif not silent:
+                    progress.hide()
+                    stream.feed(item)
+                    shown = True
+        finally:
+            progress.hide()
+            if shown:
+                stream.finish()
+    assert answer is not None, "a stream ends with its answer"
+    if not shown and not silent:
+        show_text(output, answer.text)
+    return answer
+
+
+def show_sources(output: Output, answer: Answer) -> None:
+    """What the answer cites and whether it holds; then what else the model had read."""
+    if not answer.found:
+        return
+    if answer.citations or answer.sources:
+        output.line()
+    if answer.citations:
+        output.line(("Citations", "bold"))
+    cited = list(dict.fromkeys(answer.citations))
+    for citation in cited:
+        _show_citation(output, citation)
+    others = [source for source in answer.sources if not any(_overlaps(source, place) for place in cited)]
+    if others:
+        output.line(("Also read" if cited else "Read, but cited by nothing in the answer", "bold"))
+    for source in others:
+        output.line("  - ", (show_label(source.path, source.start_line, source.end_line), "cyan"))
+    if answer.unverified:
+        output.line(("In no source: ", "yellow"), ", ".join(answer.unverified))
+
+
+def show_usage(output: Output, answer: Answer) -> None:
+    """What the answer cost, and what limits cut."""
+    usage = answer.usage
+    if usage.finish_reason == "length":
+        output.warn("the answer reached its longest length and was cut; --max-tokens allows more")
+    if answer.dropped:
+        output.note(
+            (f"{count_text(len(answer.dropped), 'source')} did not fit; --context-tokens allows more", "dim")
+        )
+    cached = f" ({usage.cached_tokens:,} from cache)" if usage.cached_tokens else ""
+    output.note(
+        (
+            f"{answer.model}: {usage.prompt_tokens:,} tokens read{cached}, "
+            f"{usage.completion_tokens:,} written, "
+            f"{seconds_text(usage.seconds)}, first token after {seconds_text(usage.first_token_seconds)}",
+            "dim",
+        )
+    )
+
+
+def _show_citation(output: Output, citation: Citation) -> None:
+    label = (show_label(citation.path, citation.start_line, citation.end_line), "cyan")
+    if citation.verified:
+        output.line(("  + ", "green"), label, ("  verified", "green"))
+    else:
+        output.line(
+            ("  ! ", "yellow"), label, (f"  not verified: {citation.reason or 'no reason given'}", "yellow")
+        )
+
+
+def _overlaps(source: Any, citation: Citation) -> bool:
+    return bool(
+        source.path == citation.path
+        and source.start_line <= citation.end_line
+        and citation.start_line <= source.end_line
+    )

@@ -1,0 +1,67 @@
+"""`agent status`: what is indexed, how fresh it is, and which model would answer."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.commands import Job, JsonOption, RepoOption, work_on
+from agent.output import Output, count_text, show_path, size_text
+
+if TYPE_CHECKING:
+    from agent.api import Status
+
+
+def command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
+    """Show what is indexed and how fresh it is; nothing is changed.
+
+    Example: agent status --json
+    """
+    return Job(partial(run, repo=repo, json=json), json=json)
+
+
+def run(output: Output, *, repo: Path, json: bool) -> int:
+    """Show the state of the repository's index."""
+    with work_on(output, repo) as work:
+        status = work.agent.status()
+        work.progress.hide()
+        if json:
+            output.json(status)
+        else:
+            _show(output, status)
+    return 0
+
+
+def _show(output: Output, status: Status) -> None:
+    commit = status.head[:12] if status.head else "no commit yet"
+    branch = status.branch or ("detached" if status.head else "")
+    pending = f", {status.vectors_pending:,} to embed" if status.vectors_pending else ""
+    lines = {
+        "repository": f"{show_path(status.root)}  {branch} {commit}",
+        "index": _freshness(status),
+        "files": f"{status.files:,} indexed, {status.skipped:,} skipped",
+        "chunks": f"{status.chunks:,}",
+        "vectors": f"{status.vectors:,}{pending}",
+        "size": f"{size_text(status.bytes_on_disk)} in {show_path(status.index_dir)}",
+        "model": status.model,
+        "embedder": status.embedder,
+    }
+    for name, text in lines.items():
+        output.line((f"{name:<12}", "bold"), text)
+
+
+def _freshness(status: Status) -> str:
+    if not status.last_indexed:
+        return "none yet: agent index"
+    age = max(0, int(time.time()) - status.last_indexed)
+    state = "behind the tree (search and ask refresh it)" if status.stale else "fresh"
+    return f"{state}, written {_age(age)} ago, generation {status.generation}"
+
+
+def _age(seconds: int) -> str:
+    for size, noun in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return count_text(seconds // size, noun)
+    return count_text(seconds, "second")

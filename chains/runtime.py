@@ -1,0 +1,525 @@
+"""One model loaded in llama.cpp: tokens in, tokens out. The only module that calls llama.cpp.
+
+It uses llama-cpp-python's C interface and not its `Llama` class, which redirects the whole process's stdout and stderr
+to nothing while it loads (here loading overlaps with other work), holds a float for each of 512 x vocabulary logits,
+and reloads the weights to try another context size.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chains.gguf import GgufInfo
+from indexers.errors import ModelError, UsageError
+
+MIN_CTX = 2_048
+# llama.cpp rounds context sizes up to this.
+_CTX_STEP = 256
+_GREEDY_CANDIDATE = 1.0
+_PENALTY_LAST = 64
+# Vocabulary attributes of llama.h.
+_ATTR_NORMAL, _ATTR_CONTROL, _ATTR_USER_DEFINED = 4, 8, 16
+
+INSTALL = (
+    'Install it: pip install "local-code-agent[llama]" (builds from source: needs a C++ compiler and minutes), or take '
+    "the makers' ready builds: pip install llama-cpp-python --only-binary llama-cpp-python --extra-index-url "
+    "https://abetlen.github.io/llama-cpp-python/whl/cpu (or /cu124, /metal in place of /cpu)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load a model; every number already chosen."""
+
+    n_ctx: int
+    n_batch: int = 512
+    n_threads: int = 1
+    n_gpu_layers: int = 0
+    flash_attn: bool = True
+    rope_freq_base: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. Temperature 0 takes the likeliest. `grammar` is GBNF."""
+
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int = 0
+    grammar: str = ""
+
+
+class Interrupted(Exception):
+    """Reading the prompt was stopped because the caller asked for it."""
+
+
+def native() -> Any:
+    """llama.cpp's C interface.
+
+    :raises ModelError: llama-cpp-python is not installed, or its library does not load.
+    """
+    try:
+        import llama_cpp.llama_cpp as library
+    except ImportError as error:
+        raise ModelError("llama-cpp-python, which runs the model, is not installed.", INSTALL) from error
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"llama-cpp-python is installed, but its library does not load: {error}", INSTALL) from error
+    _start(library)
+    return library
+
+
+def supports_gpu() -> bool:
+    """Whether this build of llama.cpp can put layers on a GPU."""
+    return bool(native().llama_supports_gpu_offload())
+
+
+def grammar_of(schema: dict[str, Any]) -> str:
+    """A JSON schema as GBNF.
+
+    :raises UsageError: llama-cpp-python's converter cannot express the schema.
+    """
+    native()
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+    try:
+        return str(json_schema_to_gbnf(json.dumps(schema)))
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        raise UsageError(f"The JSON schema cannot be made a grammar: {error!r}") from error
+
+
+class _Log:
+    """The last lines of llama.cpp's log: it writes to stderr otherwise, and its reasons stand nowhere else."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=2_000)
+        self.callback: Any = None
+
+    def write(self, level: int, text: bytes | None, _: object) -> None:
+        if text:
+            self.lines.append(text.decode("utf-8", "replace"))
+
+    def text(self) -> str:
+        return "".join(self.lines)
+
+
+_log = _Log()
+_start_lock = threading.Lock()
+
+
+def _start(library: Any) -> None:
+    with _start_lock:
+        if _log.callback is None:
+            # Kept for the life of the process: llama.cpp calls it from its own threads.
+            _log.callback = library.llama_log_callback(_log.write)
+            library.llama_log_set(_log.callback, ctypes.c_void_p(0))
+            library.llama_backend_init()
+
+
+class Runtime:
+    """A loaded model and its context. Not thread-safe: one caller at a time."""
+
+    def __init__(self, info: GgufInfo, options: LoadOptions) -> None:
+        """Load the weights and make a context.
+
+        :raises ModelError: llama.cpp refuses the file, or there is no memory even for the smallest context.
+        """
+        self._lib = native()
+        self.notes: list[str] = []
+        _log.lines.clear()
+        self._model = self._load_model(info, options)
+        try:
+            self._ctx, self.n_ctx = self._make_context(info, options)
+        except ModelError:
+            self._lib.llama_model_free(self._model)
+            raise
+        self.load_log = _log.text()
+        self._vocab = self._lib.llama_model_get_vocab(self._model)
+        self._memory = self._lib.llama_get_memory(self._ctx)
+        self.n_batch = min(options.n_batch, self.n_ctx)
+        self._batch = self._lib.llama_batch_init(self.n_batch, 0, 1)
+        self._closing = weakref.finalize(self, _free, self._lib, self._ctx, self._model, self._batch)
+        self.tokens: list[int] = []
+        self.vocabulary = Vocabulary(self._lib, self._vocab)
+
+    def _load_model(self, info: GgufInfo, options: LoadOptions) -> Any:
+        params = self._lib.llama_model_default_params()
+        params.n_gpu_layers = 0x7FFFFFFF if options.n_gpu_layers < 0 else options.n_gpu_layers
+        model = self._lib.llama_model_load_from_file(str(info.path).encode("utf-8", "surrogateescape"), params)
+        if not model:
+            raise _load_error(info, _log.text())
+        return model
+
+    def _make_context(self, info: GgufInfo, options: LoadOptions) -> tuple[Any, int]:
+        """A context, smaller than wished for when memory does not reach."""
+        n_ctx = options.n_ctx
+        while True:
+            params = self._lib.llama_context_default_params()
+            params.n_ctx = n_ctx
+            params.n_batch = params.n_ubatch = min(options.n_batch, n_ctx)
+            params.n_threads = params.n_threads_batch = options.n_threads
+            params.rope_freq_base = options.rope_freq_base
+            params.rope_freq_scale = 0.0
+            params.flash_attn_type = 1 if options.flash_attn else 0
+            context = self._lib.llama_init_from_model(self._model, params)
+            if context:
+                if n_ctx < options.n_ctx:
+                    self.notes.append(
+                        f"context lowered from {options.n_ctx:,} to {n_ctx:,} tokens: there was no memory for more"
+                    )
+                return context, int(self._lib.llama_n_ctx(context))
+            if n_ctx // 2 < MIN_CTX:
+                raise ModelError(
+                    f"There is no memory for {info.path.name} with a context of even {n_ctx:,} tokens "
+                    f"({_reason(_log.text()) or 'llama.cpp gave no reason'}).",
+                    "Close other programs, or choose a smaller model: agent models list",
+                )
+            n_ctx = max(MIN_CTX, n_ctx // 2 // _CTX_STEP * _CTX_STEP)
+
+    def prefill(
+        self, ids: Sequence[int], progress: Callable[[int, int], None] | None, stopped: Callable[[], bool]
+    ) -> int:
+        """Bring the context to exactly `ids`, reusing the prefix it shares with what was there.
+
+        :returns: how many tokens were reused.
+        :raises Interrupted: `stopped` became true; what was read so far stays valid.
+        """
+        kept = 0
+        for old, new in zip(self.tokens, ids[:-1], strict=False):  # the last is read again: its logits are needed
+            if old != new:
+                break
+            kept += 1
+        kept = self._cut(kept)
+        if progress is not None:
+            progress(kept, len(ids))
+        for start in range(kept, len(ids), self.n_batch):
+            if stopped():
+                raise Interrupted
+            self._decode(ids[start : start + self.n_batch], stopped)
+            if progress is not None:
+                progress(len(self.tokens), len(ids))
+        return kept
+
+    def append(self, token: int) -> None:
+        """Read one token more."""
+        self._decode([token], None)
+
+    def _cut(self, length: int) -> int:
+        """Forget everything behind `length`; models that cannot forget a part forget all."""
+        if not self._lib.llama_memory_seq_rm(self._memory, 0, length, -1):
+            self._lib.llama_memory_clear(self._memory, True)
+            length = 0
+        del self.tokens[length:]
+        return length
+
+    def _decode(self, ids: Sequence[int], stopped: Callable[[], bool] | None) -> None:
+        batch, past = self._batch, len(self.tokens)
+        # What an interrupted call may have left behind.
+        self._lib.llama_memory_seq_rm(self._memory, 0, past, -1)
+        batch.n_tokens = len(ids)
+        for index, token in enumerate(ids):
+            batch.token[index] = token
+            batch.pos[index] = past + index
+            batch.seq_id[index][0] = 0
+            batch.n_seq_id[index] = 1
+            batch.logits[index] = 0
+        batch.logits[len(ids) - 1] = 1
+        code = self._call_decode(stopped)
+        if code != 0:
+            raise ModelError(
+                f"llama.cpp could not read {len(ids)} tokens at position {past:,} (code {code}; "
+                f"{_reason(_log.text()) or 'no reason given'}).",
+                "Try a smaller context or a smaller model: agent models list",
+            )
+        self.tokens += ids
+
+    def _call_decode(self, stopped: Callable[[], bool] | None) -> int:
+        """`llama_decode`, abandoned within milliseconds on Ctrl-C or `stopped`: a batch may take minutes."""
+        if stopped is None:
+            return int(self._lib.llama_decode(self._ctx, self._batch))
+        interrupts: list[BaseException] = []
+
+        def abort(_: object) -> bool:
+            # A Python handler of Ctrl-C runs in here; an exception cannot pass through C.
+            try:
+                return bool(interrupts) or stopped()
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                interrupts.append(error)
+                return True
+
+        callback = self._lib.ggml_abort_callback(abort)
+        self._lib.llama_set_abort_callback(self._ctx, callback, None)
+        try:
+            code = int(self._lib.llama_decode(self._ctx, self._batch))
+        finally:
+            self._lib.llama_set_abort_callback(self._ctx, self._lib.ggml_abort_callback(0), None)
+        if interrupts:
+            raise interrupts[0]
+        if code != 0 and stopped():
+            raise Interrupted
+        return code
+
+    def sampler(self, sampling: Sampling) -> Sampler:
+        """A fresh sampler over this context's logits."""
+        return Sampler(self._lib, self._ctx, self._vocab, sampling)
+
+    def close(self) -> None:
+        """Free the memory. The runtime is of no use afterwards."""
+        self._closing()
+
+
+def _free(library: Any, context: Any, model: Any, batch: Any) -> None:
+    library.llama_batch_free(batch)
+    library.llama_free(context)
+    library.llama_model_free(model)
+
+
+_REASONS = ("error", "failed", "unable", "unknown", "not within", "out of memory", "cannot", "invalid", "missing")
+
+
+def _reason(log: str) -> str:
+    """The line of the log that names the cause: the first of the last complaints."""
+    lines = [line.strip() for line in log.splitlines()]
+    complaints = [line for line in lines if any(word in line.lower() for word in _REASONS)]
+    return complaints[0][:300] if complaints else ""
+
+
+def _load_error(info: GgufInfo, log: str) -> ModelError:
+    reason, lower = _reason(log), log.lower()
+    if "unknown model architecture" in lower:
+        return ModelError(
+            f"{info.path} is a {info.architecture!r} model, which this llama.cpp does not know.",
+            "Update it: pip install -U llama-cpp-python; or choose another model: agent models list",
+        )
+    if "allocate" in lower or "out of memory" in lower or "bad_alloc" in lower:
+        return ModelError(
+            f"There is not enough memory to load {info.path} ({info.file_bytes / 2**30:.1f} GiB): {reason}",
+            "Close other programs, or choose a smaller model: agent models list",
+        )
+    return ModelError(
+        f"llama.cpp cannot load {info.path}: {reason or 'it gave no reason'}",
+        "The file may be damaged or unfinished: download it again (agent models pull NAME).",
+    )
+
+
+class Vocabulary:
+    """The model's tokenizer. Text never becomes a control token unless `control` is set. Thread-safe."""
+
+    def __init__(self, library: Any, vocab: Any) -> None:
+        self._lib = library
+        self._vocab = vocab
+        self.size = int(library.llama_vocab_n_tokens(vocab))
+        self.bos = self._known(library.llama_vocab_bos(vocab))
+        self.eos = self._known(library.llama_vocab_eos(vocab))
+        self.adds_bos = bool(library.llama_vocab_get_add_bos(vocab))
+        named = ("bos", "eos", "eot", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep")
+        ids = (self._known(getattr(library, f"llama_vocab_{name}")(vocab)) for name in named)
+        self._named = frozenset(token for token in ids if token is not None)
+        self._controls: dict[int, bool] = {}
+        self._marker = self._tokenize("☺".encode(), control=False)
+        # SentencePiece begins each text with a space; most other vocabularies do not.
+        self._adds_space = self.piece(self._tokenize(b"x", control=False)[0])[:1] == b" "
+
+    def _known(self, token: int) -> int | None:
+        return int(token) if 0 <= token < self.size else None
+
+    def encode(self, text: str, *, control: bool = False, joined: bool = False) -> list[int]:
+        """Tokens of a piece of text; see `families.Tokenizer`."""
+        data = text.encode("utf-8", "replace")
+        ids = self._joined(data, control=control) if joined else self._tokenize(data, control=control)
+        if control or not any(self.is_control(token) for token in set(ids)):
+            return ids
+        return self._without_controls(text, ids, joined=joined)
+
+    def _without_controls(self, text: str, ids: Sequence[int], *, joined: bool) -> list[int]:
+        """Vocabularies hold marks (`<tool_call>`) that their tokenizer always recognises: cut those marks in two."""
+        marks = {self.text(token) for token in ids if self.is_control(token)}
+        marks |= {mark.replace("▁", " ") for mark in marks}
+        cuts = {0, len(text)}
+        for mark in marks:
+            at = text.find(mark)
+            while at >= 0:
+                cuts.add(at + max(1, len(mark) // 2))
+                at = text.find(mark, at + 1)
+        borders = sorted(cuts)
+        found: list[int] = []
+        for start, end in zip(borders, borders[1:], strict=False):
+            data = text[start:end].encode("utf-8", "replace")
+            found += self._tokenize(data) if start == 0 and not joined else self._joined(data)
+        # Nothing known gets here; a vocabulary that defeats the cut loses the token rather than frames with it.
+        return [token for token in found if not self.is_control(token)]
+
+    def _joined(self, data: bytes, *, control: bool = False) -> list[int]:
+        if not self._adds_space or not data:
+            return self._tokenize(data, control=control)
+        # Tokenised behind a character that joins with nothing, so that no space is put before it.
+        ids = self._tokenize("☺".encode() + data, control=control)
+        if ids[: len(self._marker)] == self._marker:
+            return ids[len(self._marker) :]
+        return self._tokenize(data, control=control)
+
+    def _tokenize(self, data: bytes, *, control: bool = False) -> list[int]:
+        room = len(data) + 8
+        buffer = (ctypes.c_int32 * room)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, control)
+        if count < 0:
+            room = -count
+            buffer = (ctypes.c_int32 * room)()
+            count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, control)
+        return list(buffer[:count])
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the control token with exactly this text."""
+        ids = self._tokenize(text.encode(), control=True)
+        if len(ids) == 1 and self.is_control(ids[0]) and self.text(ids[0]) == text:
+            return ids[0]
+        # Some (CodeLlama's ▁<EOT>) cannot be written as text; such tokens stand at the end of a vocabulary.
+        return next((i for i in range(max(0, self.size - 1_024), self.size) if self.text(i) == text), None)
+
+    def is_control(self, token: int) -> bool:
+        """Whether the id frames instead of saying something."""
+        known = self._controls.get(token)
+        if known is None:
+            attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
+            known = bool(attributes & _ATTR_CONTROL) or token in self._named
+            known = known or (bool(attributes & _ATTR_USER_DEFINED) and _frames(self.text(token)))
+            self._controls[token] = known
+        return known
+
+    def ends(self, token: int) -> bool:
+        """Whether llama.cpp takes the id for the end of a text, as its grammars do."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def text(self, token: int) -> str:
+        """The vocabulary's own text of an id."""
+        found = self._lib.llama_vocab_get_text(self._vocab, token)
+        return (found or b"").decode("utf-8", "replace")
+
+    def piece(self, token: int, *, control: bool = False) -> bytes:
+        """The bytes an id stands for; none for a control token unless `control` is set."""
+        # llama.cpp takes ordinary tokens with telling texts (Qwen's "</s>") for control tokens; they are text.
+        shown = control or bool(self._lib.llama_vocab_get_attr(self._vocab, token) & _ATTR_NORMAL)
+        room = 64
+        buffer = ctypes.create_string_buffer(room)
+        length = self._lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, shown)
+        if length < 0:
+            room = -length
+            buffer = ctypes.create_string_buffer(room)
+            length = self._lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, shown)
+        return bytes(buffer.raw[:length])
+
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        """The text of ids, control tokens shown when `control` is set."""
+        return b"".join(self.piece(token, control=control) for token in ids).decode("utf-8", "replace")
+
+
+def _frames(text: str) -> bool:
+    """Whether a token that its vocabulary's makers added frames (`<tool_call>`) or is mere text (`<table>`, spaces)."""
+    name = text.lstrip("▁").strip("<>[]/")
+    if not name or text.lstrip("▁")[:1] not in ("<", "["):
+        return False
+    return name == "think" or not (name.isascii() and name.isalnum() and name == name.lower())
+
+
+class Sampler:
+    """Chooses tokens by a context's last logits. Made fresh for each generation, so that a seed means the same."""
+
+    def __init__(self, library: Any, context: Any, vocab: Any, sampling: Sampling) -> None:
+        """Build the chain.
+
+        :raises UsageError: the grammar cannot be parsed.
+        """
+        self._lib = library
+        self._ctx = context
+        self._chain = library.llama_sampler_chain_init(library.llama_sampler_chain_default_params())
+        self._freeing = [weakref.finalize(self, library.llama_sampler_free, self._chain)]
+        for part in self._parts(sampling):
+            library.llama_sampler_chain_add(self._chain, part)
+        self._grammar: Any = None
+        if sampling.grammar:
+            self._grammar = library.llama_sampler_init_grammar(vocab, sampling.grammar.encode(), b"root")
+            if not self._grammar:
+                raise UsageError(f"The grammar cannot be parsed: {_reason(_log.text())}")
+            self._freeing.append(weakref.finalize(self, library.llama_sampler_free, self._grammar))
+            self._candidates = _Candidates(library, int(library.llama_vocab_n_tokens(vocab)))
+
+    def _parts(self, sampling: Sampling) -> list[Any]:
+        lib, parts = self._lib, []
+        if sampling.repeat_penalty != 1.0:
+            size = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(lib.llama_get_model(self._ctx))))
+            parts.append(lib.llama_sampler_init_penalties(size, _PENALTY_LAST, sampling.repeat_penalty, 0.0, 0.0))
+        if sampling.temperature <= 0:
+            return [*parts, lib.llama_sampler_init_greedy()]
+        return [
+            *parts,
+            lib.llama_sampler_init_top_k(sampling.top_k),
+            lib.llama_sampler_init_top_p(sampling.top_p, 1),
+            lib.llama_sampler_init_min_p(sampling.min_p, 1),
+            lib.llama_sampler_init_temp(sampling.temperature),
+            lib.llama_sampler_init_dist(sampling.seed),
+        ]
+
+    def next(self) -> int:
+        """The next token."""
+        if self._grammar is None:
+            return int(self._lib.llama_sampler_sample(self._chain, self._ctx, -1))
+        return self._next_by_grammar()
+
+    def _next_by_grammar(self) -> int:
+        """Try the likeliest first: asking a grammar about one token is cheap, about a whole vocabulary it is not."""
+        logits = self._lib.llama_get_logits_ith(self._ctx, -1)
+        chosen = self._candidates.choose(logits, self._chain, None)
+        if not self._candidates.allowed(chosen, self._grammar):
+            chosen = self._candidates.choose(logits, self._chain, self._grammar)
+        self._lib.llama_sampler_accept(self._grammar, chosen)
+        self._lib.llama_sampler_accept(self._chain, chosen)
+        return chosen
+
+    def close(self) -> None:
+        """Free the chain."""
+        for free in self._freeing:
+            free()
+
+
+class _Candidates:
+    """The whole vocabulary as llama.cpp's samplers take it."""
+
+    def __init__(self, library: Any, size: int) -> None:
+        import numpy as np
+
+        self._lib = library
+        self._size = size
+        self._np = np
+        self._rows = np.zeros(size, dtype=np.dtype([("id", np.intc), ("logit", np.single), ("p", np.single)]))
+        self._one = np.zeros(1, dtype=self._rows.dtype)
+
+    def choose(self, logits: Any, chain: Any, grammar: Any) -> int:
+        """What the chain takes of these logits, of what the grammar allows where one is given."""
+        self._rows["id"] = self._np.arange(self._size, dtype=self._np.intc)
+        self._rows["logit"] = self._np.ctypeslib.as_array(logits, shape=(self._size,))
+        array = self._array(self._rows)
+        if grammar is not None:
+            self._lib.llama_sampler_apply(grammar, ctypes.byref(array))
+        self._lib.llama_sampler_apply(chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
+    def allowed(self, token: int, grammar: Any) -> bool:
+        """Whether the grammar lets this token come next."""
+        self._one["id"], self._one["logit"] = token, _GREEDY_CANDIDATE
+        array = self._array(self._one)
+        self._lib.llama_sampler_apply(grammar, ctypes.byref(array))
+        return bool(self._one["logit"][0] > -self._np.inf)
+
+    def _array(self, rows: Any) -> Any:
+        lib = self._lib
+        pointer = rows.ctypes.data_as(lib.llama_token_data_p)
+        return lib.llama_token_data_array(data=pointer, size=len(rows), selected=-1, sorted=False)

@@ -1,0 +1,560 @@
+"""Turns text into unit vectors: the `Embedder` protocol, its three makes, and their names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from indexers.errors import ModelError
+from indexers.onnx_bert import GRAPH_VERSION, WEIGHTS, BertShape, build_graph
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray: TypeAlias = NDArray[np.float32]
+
+# A chunk's path, signature and first lines say what it is about; what stands behind them costs time in
+# proportion: 256 tokens embed half as many chunks a second as 128, 64 tokens twice as many.
+DOCUMENT_TOKENS = 128
+# What the model was trained on at most; a query is one text, so its length costs nothing worth saving.
+QUERY_TOKENS = 256
+# A batch of 16 full chunks: larger ones are no faster on a CPU, and Ctrl-C waits for the batch in hand.
+BATCH_TOKENS = 2_048
+# Texts tokenised and sorted by length together: bounds memory, and is enough for batches without padding.
+WINDOW_TEXTS = 1_024
+# Longer texts are cut before the tokenizer sees them: tokens of ordinary text are far shorter than this.
+CHARS_PER_TOKEN = 64
+
+_REFETCH = "Fetch it again with: agent models pull minilm"
+
+
+class Embedder(Protocol):
+    """Texts in, unit vectors out; equal fingerprints mean comparable vectors."""
+
+    @property
+    def name(self) -> str:
+        """What `open_embedder` was asked for."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+
+    def fingerprint(self) -> str:
+        """Changes whenever the same text would get another vector."""
+
+    def embed_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> FloatArray:
+        """One row a text; `progress` hears the number done so far."""
+
+    def embed_query(self, text: str) -> FloatArray:
+        """One vector."""
+
+
+def open_embedder(name: str, directory: Path | None = None, *, threads: int | None = None) -> Embedder:
+    """The embedder called `name`: `minilm`, `hash`, or `st:NAME_OR_PATH` for a sentence-transformers model.
+
+    :param directory: where the model files of `minilm` lie.
+    :param threads: how many cores to use; all that this process may use when None.
+    """
+    if name.startswith(ST_PREFIX):
+        return SentenceTransformerEmbedder(name)
+    factory = _FACTORIES.get(name)
+    if factory is None:
+        known = ", ".join((*_FACTORIES, f"{ST_PREFIX}NAME"))
+        raise ModelError(f"No embedder is called {name!r}.", f"Choose one of: {known}")
+    return factory(directory, threads)
+
+
+# --- MiniLM ------------------------------------------------------------------------------------------------
+
+
+class BertEmbedder:
+    """A sentence-transformers BERT run by ONNX Runtime: mean pooling, unit length, no torch.
+
+    Bulk and query take the same session, so their vectors agree by construction. Nothing is loaded before
+    the first text; calls from several threads are safe.
+    """
+
+    name = "minilm"
+
+    def __init__(
+        self, directory: Path, *, threads: int | None = None, max_tokens: int = DOCUMENT_TOKENS
+    ) -> None:
+        self.directory = directory
+        self.max_tokens = max_tokens
+        self._threads = threads or usable_cores()
+        self._lock = threading.Lock()
+        self._engine: _Engine | None = None
+        for file in (WEIGHTS, "tokenizer.json", "config.json"):
+            if not (directory / file).is_file():
+                raise ModelError(f"The embedding model in {directory} lacks {file}.", _REFETCH)
+        self._shape = BertShape.from_config(_read_json(directory / "config.json"), directory)
+        if max_tokens > self._shape.positions:
+            raise ModelError(f"max_tokens is {max_tokens}, the model reads {self._shape.positions} at most.")
+
+    @property
+    def dimensions(self) -> int:
+        """384 for MiniLM."""
+        return self._shape.hidden
+
+    def fingerprint(self) -> str:
+        """A hash of the weights, the tokenizer, and how texts are cut and pooled."""
+        values = {
+            "format": 1,
+            "weights": Prepared.of(self.directory, self._shape).weights,
+            "tokenizer": _sha256(self.directory / "tokenizer.json"),
+            "config": _sha256(self.directory / "config.json"),
+            "max_tokens": self.max_tokens,
+            "query_tokens": QUERY_TOKENS,
+            "pooling": "mean",
+            "normalise": "l2",
+        }
+        return _digest(values)
+
+    def embed_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> FloatArray:
+        """One row a text, cut to `max_tokens`. KeyboardInterrupt gets through between batches."""
+        import numpy as np
+
+        engine = self._load()
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        done = 0
+        for start in range(0, len(texts), WINDOW_TEXTS):
+            window = texts[start : start + WINDOW_TEXTS]
+            ids = engine.encode(window, self.max_tokens)
+            for batch in _batches([len(row) for row in ids], BATCH_TOKENS):
+                pooled = engine.pool([ids[row] for row in batch])
+                vectors[[start + row for row in batch]] = unit_rows(pooled, self.name)
+                done += len(batch)
+                if progress is not None:
+                    progress(done)
+        return vectors
+
+    def embed_query(self, text: str) -> FloatArray:
+        """One vector; some 4 ms once loaded."""
+        engine = self._load()
+        vector: FloatArray = unit_rows(engine.pool(engine.encode([text], QUERY_TOKENS)), self.name)[0]
+        return vector
+
+    def _load(self) -> _Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = _Engine.open(self.directory, self._shape, self._threads)
+            return self._engine
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was worked out once about a weights file: its hash, and the graph written for it.
+
+    Kept in `prepared.json` and `graph.onnx` beside the weights, and made anew when the weights' size or
+    time, the graph's version or its bytes are not what they were.
+    """
+
+    size: int
+    mtime_ns: int
+    weights: str
+    graph: str
+    version: int
+
+    @classmethod
+    def of(cls, directory: Path, shape: BertShape) -> Prepared:
+        """The kept facts where they still hold, else new ones."""
+        kept = cls._read(directory)
+        return kept if kept is not None else cls._make(directory, shape)[0]
+
+    @classmethod
+    def graph_of(cls, directory: Path, shape: BertShape) -> bytes:
+        """The serialised graph, written on first use."""
+        kept = cls._read(directory)
+        if kept is not None:
+            try:
+                graph = (directory / "graph.onnx").read_bytes()
+            except OSError:
+                graph = b""
+            if hashlib.sha256(graph).hexdigest() == kept.graph:
+                return graph
+        return cls._make(directory, shape)[1]
+
+    @classmethod
+    def _read(cls, directory: Path) -> Prepared | None:
+        """A damaged or outdated file is the same as none."""
+        try:
+            values = json.loads((directory / "prepared.json").read_text("utf-8"))
+            kept = cls(**values)
+            state = (directory / WEIGHTS).stat()
+        except (OSError, ValueError, TypeError):
+            return None
+        now = (state.st_size, state.st_mtime_ns, GRAPH_VERSION)
+        return kept if (kept.size, kept.mtime_ns, kept.version) == now else None
+
+    @classmethod
+    def _make(cls, directory: Path, shape: BertShape) -> tuple[Prepared, bytes]:
+        weights = directory / WEIGHTS
+        state = weights.stat()
+        graph = build_graph(weights, shape)
+        made = cls(
+            size=state.st_size,
+            mtime_ns=state.st_mtime_ns,
+            weights=_sha256(weights),
+            graph=hashlib.sha256(graph).hexdigest(),
+            version=GRAPH_VERSION,
+        )
+        try:
+            _write_atomic(directory / "graph.onnx", graph)
+            _write_atomic(directory / "prepared.json", json.dumps(asdict(made)).encode())
+        except OSError:
+            pass  # A read-only or full model directory costs 0.6 s at each start, nothing else.
+        return made, graph
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """A tokenizer and an ONNX Runtime session."""
+
+    tokenizer: Any
+    session: Any
+
+    @classmethod
+    def open(cls, directory: Path, shape: BertShape, threads: int) -> _Engine:
+        import onnxruntime
+        import tokenizers
+        from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # The graph is written in fused operators already: optimising it again only makes the start slower.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Errors reach us as exceptions; its own log lines would land between ours.
+        options.log_severity_level = 4
+        # The graph comes as bytes (the directory may be read-only): it has to be told where its weights are.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(directory.resolve())
+        )
+        try:
+            session = onnxruntime.InferenceSession(
+                Prepared.graph_of(directory, shape), options, providers=["CPUExecutionProvider"]
+            )
+        except (
+            failures.Fail,
+            failures.InvalidArgument,
+            failures.InvalidGraph,
+            failures.NotImplemented,
+            failures.RuntimeException,
+        ) as error:
+            raise ModelError(f"ONNX Runtime cannot load {directory}: {error}", _REFETCH) from error
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str((directory / "tokenizer.json").read_text("utf-8"))
+        # tokenizers raises bare Exception for a file it cannot parse.
+        except Exception as error:  # noqa: BLE001
+            raise ModelError(f"{directory / 'tokenizer.json'} is damaged: {error}", _REFETCH) from error
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(shape.positions)
+        return cls(tokenizer, session)
+
+    def encode(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """Token ids with the closing token kept when cut."""
+        clean = [_clean(text[: max_tokens * CHARS_PER_TOKEN]) for text in texts]
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(clean)]
+        return [row if len(row) <= max_tokens else [*row[: max_tokens - 1], row[-1]] for row in rows]
+
+    def pool(self, rows: Sequence[Sequence[int]]) -> FloatArray:
+        """Token vectors added up, one row a text."""
+        import numpy as np
+
+        longest = max(len(row) for row in rows)
+        ids = np.zeros((len(rows), longest), np.int32)
+        mask = np.zeros((len(rows), longest), np.int32)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row)] = 1
+        pooled: FloatArray = self.session.run(["pooled"], {"input_ids": ids, "attention_mask": mask})[0]
+        return pooled
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices, longest first so that a batch needs little padding, as many as fit `budget` tokens."""
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    start = 0
+    while start < len(order):
+        size = max(1, budget // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
+
+
+# --- hash --------------------------------------------------------------------------------------------------
+
+_WORDS = re.compile(r"[^\W_]+")
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+# Identifier parts say more than the character n-grams that only bridge spellings (retry, retries).
+_WHOLE_WEIGHT, _PART_WEIGHT, _GRAM_WEIGHT = 1.0, 1.0, 0.35
+# Stands in for a text without a single word, which must have a direction too.
+_NO_WORDS = "\0no words"
+
+
+class HashEmbedder:
+    """Hashed identifier parts and character n-grams with random signs: texts that share words are near.
+
+    Needs no model: for tests, and for machines where none can be had. The same vectors on every platform.
+    """
+
+    name = "hash"
+    dimensions = 256
+
+    def fingerprint(self) -> str:
+        """Fixed: the features are part of the code."""
+        return _digest({"format": 1, "kind": "hash", "dimensions": self.dimensions})
+
+    def embed_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> FloatArray:
+        """One row a text."""
+        import numpy as np
+
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, text in enumerate(texts):
+            vectors[row] = self._vector(text)
+            if progress is not None and (row + 1) % 256 == 0:
+                progress(row + 1)
+        if progress is not None and len(texts) % 256:
+            progress(len(texts))
+        return vectors
+
+    def embed_query(self, text: str) -> FloatArray:
+        """One vector, made as for documents."""
+        vector: FloatArray = self.embed_documents([text])[0]
+        return vector
+
+    def _vector(self, text: str) -> list[float]:
+        vector = [0.0] * self.dimensions
+        counts: dict[str, float] = {}
+        for feature, weight in _features(text):
+            counts[feature] = counts.get(feature, 0.0) + weight
+        for feature, weight in counts.items():
+            bucket, sign = _bucket(feature, self.dimensions)
+            vector[bucket] += sign * math.log1p(weight)
+        norm = math.sqrt(sum(value * value for value in vector))
+        if norm < 1e-9:
+            # No words, or signs that cancelled each other out.
+            bucket, sign = _bucket(_NO_WORDS, self.dimensions)
+            vector[bucket], norm = sign, 1.0
+        return [value / norm for value in vector]
+
+
+def _features(text: str) -> Iterator[tuple[str, float]]:
+    for match in _WORDS.finditer(text):
+        word = match.group()
+        parts = [part.lower() for part in _PARTS.findall(word)]
+        if len(parts) > 1:
+            yield word.lower(), _WHOLE_WEIGHT
+        for part in parts:
+            yield part, _PART_WEIGHT
+            padded = f"<{part}>"
+            for start in range(len(padded) - 2):
+                yield padded[start : start + 3], _GRAM_WEIGHT
+
+
+@lru_cache(maxsize=65_536)
+def _bucket(feature: str, dimensions: int) -> tuple[int, float]:
+    digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest()
+    number = int.from_bytes(digest, "little")
+    return (number >> 1) % dimensions, 1.0 if number & 1 else -1.0
+
+
+# --- sentence-transformers ---------------------------------------------------------------------------------
+
+ST_PREFIX = "st:"
+
+
+class SentenceTransformerEmbedder:
+    """Any sentence-transformers model, with its own prompts for queries and documents. Imports torch."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self._loaded: Any = None
+        self._fingerprint = ""
+
+    @property
+    def dimensions(self) -> int:
+        """As the model says; loads it."""
+        model = self._load()
+        # Renamed in sentence-transformers 6; version 5 knows only the long name.
+        ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+        return int(ask())
+
+    def fingerprint(self) -> str:
+        """A hash of the weights, the prompts and the length texts are cut to; loads the model."""
+        model = self._load()
+        if not self._fingerprint:
+            weights = hashlib.sha256()
+            for key, tensor in sorted(model.state_dict().items()):
+                # Through bytes: numpy has no bfloat16.
+                flat = tensor.detach().cpu().contiguous().flatten()
+                weights.update(key.encode())
+                weights.update(flat.view(_byte_type()).numpy().tobytes() if flat.numel() else b"")
+            self._fingerprint = _digest(
+                {
+                    "format": 1,
+                    "weights": weights.hexdigest(),
+                    "modules": [type(module).__name__ for module in model.children()],
+                    "prompts": dict(model.prompts),
+                    "default_prompt": model.default_prompt_name,
+                    "max_tokens": model.max_seq_length,
+                }
+            )
+        return self._fingerprint
+
+    def embed_documents(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> FloatArray:
+        """One row a text, with the model's document prompt."""
+        import numpy as np
+
+        model = self._load()
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        for start in range(0, len(texts), WINDOW_TEXTS):
+            window = [_clean(text) for text in texts[start : start + WINDOW_TEXTS]]
+            rows = model.encode_document(window, convert_to_numpy=True, show_progress_bar=False)
+            vectors[start : start + len(window)] = unit_rows(rows, self.name)
+            if progress is not None:
+                progress(start + len(window))
+        return vectors
+
+    def embed_query(self, text: str) -> FloatArray:
+        """One vector, with the model's query prompt."""
+        rows = self._load().encode_query([_clean(text)], convert_to_numpy=True, show_progress_bar=False)
+        vector: FloatArray = unit_rows(rows, self.name)[0]
+        return vector
+
+    def _load(self) -> Any:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load_sentence_transformer(self.name.removeprefix(ST_PREFIX))
+            return self._loaded
+
+
+def _load_sentence_transformer(name: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ModelError(
+            f"The embedder {ST_PREFIX}{name} needs sentence-transformers, which is not installed ({error}).",
+            'Install it with: pip install "local-code-agent[sentence-transformers]"',
+        ) from error
+    try:
+        # Code that a model brings along is never run: a model name may come from a shared configuration.
+        return SentenceTransformer(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"sentence-transformers cannot load {name!r}: {reason[0]}",
+            "Name a model of the hub that is reachable or cached, or a directory that holds one.",
+        ) from error
+
+
+def _byte_type() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+# --- shared ------------------------------------------------------------------------------------------------
+
+
+def unit_rows(rows: FloatArray, name: str) -> FloatArray:
+    """Rows at unit length; one without a direction is an error: it would be near to everything or nothing."""
+    import numpy as np
+
+    # Summed in double: squares of large values overflow in single precision.
+    wide = np.asarray(rows, np.float64)
+    norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    if not np.isfinite(norms).all() or (norms < 1e-12).any():
+        remedy = "Use another embedder." if name.startswith(ST_PREFIX) else _REFETCH
+        raise ModelError(f"The embedding model {name} gave a vector that is zero or not finite.", remedy)
+    unit: FloatArray = (wide / norms).astype(np.float32)
+    return unit
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which is less than the machine has under taskset or in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _clean(text: str) -> str:
+    """Text the tokenizers accept: an argument in a foreign encoding reaches us with lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", _REFETCH) from error
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not readable JSON: {error}.", _REFETCH) from error
+    return values
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
+    """All of it or nothing; two processes writing the same thing do not meet."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _open_minilm(directory: Path | None, threads: int | None) -> Embedder:
+    if directory is None:
+        raise ModelError("The embedding model is not installed.", "Fetch it with: agent models pull minilm")
+    return BertEmbedder(directory, threads=threads)
+
+
+def _open_hash(directory: Path | None, threads: int | None) -> Embedder:
+    return HashEmbedder()
+
+
+_FACTORIES: dict[str, Callable[[Path | None, int | None], Embedder]] = {
+    "minilm": _open_minilm,
+    "hash": _open_hash,
+}

@@ -1,0 +1,98 @@
+"""Reads one text into its outline: lines, borders at which it may be cut, and definitions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from indexers import borders as cuts
+from indexers import definitions as finder
+from indexers import sections, syntax
+from indexers.borders import Border, Lines
+from indexers.definitions import Definition
+from indexers.languages import MARKDOWN, NOTEBOOK, RST, grammar_of
+from indexers.types import Symbol
+
+DEFAULT_LIMIT = 1_500
+_SCRIPT = re.compile(r"<script\b[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+_COMPONENTS = frozenset({"vue", "svelte", "html"})
+
+
+@dataclass(slots=True)
+class Outline:
+    """The structure of a text.
+
+    `numbers` is each row's line in the file, and `languages` each row's language, where the text is not the
+    file itself (notebooks).
+    """
+
+    lines: Lines
+    borders: dict[int, Border] = field(default_factory=dict)
+    definitions: list[Definition] = field(default_factory=list)
+    numbers: list[int] | None = None
+    languages: list[str] | None = None
+
+    def number(self, row: int) -> int:
+        """The line of the file, 1-based, in which a row stands."""
+        return row + 1 if self.numbers is None else self.numbers[row]
+
+    def symbols(self) -> list[Symbol]:
+        """The definitions as others see them, in order of lines."""
+        found = [s for s in (self.symbol(definition) for definition in self.definitions) if s is not None]
+        return sorted(found, key=lambda symbol: symbol.line)
+
+    def symbol(self, definition: Definition) -> Symbol | None:
+        """A definition with its line in the file; None for what only encloses."""
+        if definition.is_hidden:
+            return None
+        return Symbol(definition.name, definition.kind, self.number(definition.row))
+
+
+def outline_of(text: str, language: str, limit: int = DEFAULT_LIMIT) -> Outline:
+    """The outline of a text; structure smaller than `limit` characters is not looked into for borders."""
+    if language == NOTEBOOK:
+        from indexers.notebooks import outline_of_notebook
+
+        return outline_of_notebook(text, limit)
+    lines = Lines(text.split("\n"))
+    if language in (MARKDOWN, RST):
+        read = sections.markdown if language == MARKDOWN else sections.restructured
+        return Outline(lines, *read(lines))
+    if language in _COMPONENTS:
+        return _of_component(text, lines, limit)
+    return _of_code(text, lines, language, limit)
+
+
+def _of_code(text: str, lines: Lines, language: str, limit: int) -> Outline:
+    root = syntax.parse(text, language)
+    if root is None:
+        outline = Outline(lines, cuts.of_lines(lines, 0, len(lines.text) - 1))
+    else:
+        grammar = grammar_of(language, text) or language
+        outline = Outline(lines, cuts.of_tree(root, lines, grammar, limit), finder.from_tree(root, grammar))
+    if not outline.definitions:
+        outline.definitions = finder.from_lines(lines.text, language)
+    cuts.prefer_definitions(outline.borders, outline.definitions)
+    return outline
+
+
+def _of_component(text: str, lines: Lines, limit: int) -> Outline:
+    """HTML, Vue, Svelte: markup by lines, scripts by syntax, each at its own place in an empty text."""
+    outline = Outline(lines, cuts.of_lines(lines, 0, len(lines.text) - 1))
+    for script in _SCRIPT.finditer(text):
+        first = text.count("\n", 0, script.start(1))
+        code = script[1]
+        last = first + code.count("\n")
+        if not code.strip() or last - first < 2:
+            continue
+        root = syntax.parse("\n" * first + code, "typescript")
+        if root is None:
+            continue
+        for row in range(first + 1, last):
+            outline.borders.pop(row, None)
+        for row, border in cuts.of_tree(root, lines, "typescript", limit).items():
+            if first < row < last:
+                outline.borders[row] = border
+        outline.definitions.extend(finder.from_tree(root, "typescript"))
+    cuts.prefer_definitions(outline.borders, outline.definitions)
+    return outline
