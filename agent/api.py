@@ -279,9 +279,9 @@ class Agent:
 
         wanted = self.settings.model
         if wanted:
-            path = models.find(wanted)
+            path = models.find(wanted, self._models_dirs())
         else:
-            best = models.choose_default(detect().memory_available)
+            best = models.choose_default(detect().memory_available, self._models_dirs())
             path = best.path if best is not None else None
         if path is not None:
             return path
@@ -344,8 +344,11 @@ class Agent:
             return Path(self._llm.model_path).stem
         if self.settings.model:
             return self.settings.model
-        best = models.choose_default(detect().memory_available)
+        best = models.choose_default(detect().memory_available, self._models_dirs())
         return best.name if best is not None else f"{models.DEFAULT_MODEL} (not downloaded)"
+
+    def _models_dirs(self) -> list[Path]:
+        return [Path(directory) for directory in self.settings.models_dirs]
 
     def _embedder_name(self) -> str:
         return self.settings.embedder

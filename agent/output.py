@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import re
@@ -449,7 +450,10 @@ def _lenient(stream: TextIO, errors: str) -> None:
     """Let a stream stand bytes or characters that its encoding lacks."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors=errors)
+        try:
+            reconfigure(errors=errors)
+        except io.UnsupportedOperation:  # input that has been read from already
+            pass
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -508,6 +512,7 @@ def _bars(console: Console) -> RichProgress:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[detail]}", style="dim", markup=False),
         console=console,
+        refresh_per_second=6,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,

@@ -12,7 +12,7 @@ from chains.context import pack
 from chains.parsing import check
 from chains.prompts import prompt_text
 from chains.ranking import STOP_WORDS
-from chains.types import Answer, Context, Question, Retrieved, Turn, Usage
+from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
 if TYPE_CHECKING:
@@ -122,12 +122,14 @@ def prepare(
     """Pack what was found into the model's budget and write the messages."""
     budget = source_budget(model, question, settings)
     context = pack(retrieved.hits, budget, model.count_tokens)
-    if retrieved.hits and not context.sources:
-        smallest = min(item.tokens for item in context.dropped)
+    if retrieved.relevant and retrieved.hits and not context.sources:
+        smallest = min(item.tokens for item in context.dropped if item.reason == OVER_BUDGET)
         raise ContextTooSmall(
             f"None of the {len(retrieved.hits)} sources found fits into {budget:,} tokens; "
             f"the smallest takes {smallest:,}.",
-            f"Allow more: --context-tokens {smallest + _FRAMING_TOKENS}",
+            f"Allow more: --context-tokens {smallest}"
+            if budget == settings.context_tokens
+            else "Lower --max-tokens, or choose a model with a larger context: agent models list",
         )
     return Prepared(question, retrieved, context, messages(question, context), started)
 
@@ -163,8 +165,8 @@ def answer_stream(
             first = first or time.monotonic() - prepared.started
             pieces.append(piece)
             yield piece
-        if getattr(chunk, "usage_metadata", None):
-            usage = dict(chunk.usage_metadata)  # type: ignore[attr-defined]
+        if chunk.usage_metadata:
+            usage = dict(chunk.usage_metadata)
         finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
     yield finished(prepared, "".join(pieces), usage, finish, first, model_name)
 
@@ -202,13 +204,14 @@ def hits_of(documents: Sequence[Any]) -> tuple[Hit, ...]:
     from indexers.types import Hit
 
     found = []
-    for rank, document in enumerate(documents):
+    for document in documents:
         data = document.metadata
         try:
             place = (str(data["path"]), int(data["start_line"]), int(data["end_line"]))
         except KeyError as error:
             raise UsageError(f"The retriever's documents lack {error} in their metadata.") from error
-        score = float(data.get("score", 1.0 / (rank + 1)))
+        # Without scores all weigh the same: the packer must not take a late rank for a weak match.
+        score = float(data.get("score", 1.0))
         found.append(Hit(*place, document.page_content, score, scope=tuple(data.get("scope", ()))))
     return tuple(found)
 

@@ -28,11 +28,11 @@ def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
     sources: list[Source] = []
     dropped: list[Dropped] = []
     spent = 0
-    best = hits[0].score if hits else 0.0
+    best = max((hit.score for hit in hits), default=0.0)
     for hit in hits:
         block = source_block(hit.path, hit.start_line, hit.end_line, hit.text, hit.scope)
         tokens = count(block)
-        if hit.score < best * WORTH_READING:
+        if hit.score < best * WORTH_READING and best > 0:
             dropped.append(Dropped(hit.label, tokens, "much weaker than the best source"))
         elif spent + tokens > budget:
             dropped.append(Dropped(hit.label, tokens))

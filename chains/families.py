@@ -1,9 +1,9 @@
 """How each model family frames a conversation, as token ids: pure functions over a tokenizer.
 
-What people, files and models wrote is *text*: it is tokenised so that no control token can come out of it. Only the
-framing, which is written here or in the model's own template, may hold control tokens. Where a family marks turns with
-plain text (`[INST]`), those marks are broken by a space when they stand in a text: `[ INST]`. Everything else of a text
-reaches the model byte for byte.
+What people, files and models wrote is *text*: it is tokenised so that no control token can come out of it.
+Only the framing, which is written here or in the model's own template, may hold control tokens. Where a
+family marks turns with plain text (`[INST]`), those marks are broken by a space when they stand in a text:
+`[ INST]`. Everything else of a text reaches the model byte for byte.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Protocol
 
 from chains.gguf import GgufInfo
@@ -41,7 +40,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: who speaks (system, user or assistant) and what, in blocks that are tokenised one by one."""
+    """One message: who speaks (system, user or assistant) and what, in blocks tokenised one by one."""
 
     role: str
     blocks: tuple[str, ...]
@@ -71,8 +70,8 @@ class Piece:
 class Prompt:
     """A framed conversation. `boundaries` are offsets into `ids`, rising, at which a prefix is worth keeping.
 
-    The first is the end of the head (begin token and system message) where there is one, then come the ends of
-    each block and message; the last is `len(ids)`.
+    The first is the end of the head (begin token and system message) where there is one, then come the ends
+    of each block and message; the last is `len(ids)`.
     """
 
     ids: tuple[int, ...]
@@ -84,7 +83,7 @@ class Family:
     """A way of framing conversations.
 
     `stop_tokens` are texts of control tokens that end an answer, beside the vocabulary's own end token.
-    `drops_space` is set where the first token of an answer carries the space that separates it from the framing.
+    `drops_space` is set where the first token of an answer carries the space between framing and answer.
     """
 
     name: str
@@ -94,7 +93,7 @@ class Family:
 
 
 def frame(family: Family, messages: Sequence[Message], tokenizer: Tokenizer) -> Prompt:
-    """Token ids of a conversation, ready for the model's answer (or to continue the assistant's last message).
+    """Token ids of a conversation, ready for the answer, or to continue the assistant's last message.
 
     :raises UsageError: roles in an order the family cannot express.
     """
@@ -109,7 +108,7 @@ def frame(family: Family, messages: Sequence[Message], tokenizer: Tokenizer) -> 
 
 
 def _encode(piece: Piece, tokenizer: Tokenizer, *, opens: bool = True) -> list[int]:
-    """`opens`: nothing or a control token stands before; SentencePiece then begins with its space in any case."""
+    """`opens`: nothing or a control token stands before; SentencePiece then begins with its space."""
     if piece.token:
         token = tokenizer.bos if piece.token == "bos" else tokenizer.eos
         return [] if token is None else [token]
@@ -185,8 +184,8 @@ _INST_MARKS = re.compile(r"\[/?INST\]|<</?SYS>>|<step>")
 def _llama2_pieces(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Piece]:
     """Meta's reference for the 7B, 13B and 34B: each finished turn between its own begin and end tokens.
 
-    Meta encodes a turn as one string. SentencePiece never joins a line end or a closing bracket with what follows,
-    so the pieces here have the same ids, and a block's ids do not depend on what stands before it.
+    Meta encodes a turn as one string. SentencePiece never joins a line end or a closing bracket with what
+    follows, so the pieces here have the same ids, and a block's ids do not depend on what stands before it.
     """
     pieces: list[Piece] = []
     rest = list(messages)
@@ -221,7 +220,7 @@ _STEP_MARKS = re.compile(
 
 
 def _llama70_pieces(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Piece]:
-    """Meta's reference for the 70B: `Source:` headers, a step token behind each message, always a system message."""
+    """Meta's reference for the 70B: `Source:` headers, steps behind messages, always a system one."""
     rest = list(messages)
     if rest[0].role != "system":
         rest.insert(0, Message("system", ()))
@@ -271,7 +270,9 @@ class _Turns:
 
 def _gemma_pieces(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Piece]:
     """Gemma knows no system role: the system message begins the first user turn."""
-    turns = _Turns("<start_of_turn>{role}\n", "<end_of_turn>\n", ("", "user", "model"), strips=True, always_bos=True)
+    turns = _Turns(
+        "<start_of_turn>{role}\n", "<end_of_turn>\n", ("", "user", "model"), strips=True, always_bos=True
+    )
     return turns(_system_in_user(messages), tokenizer)
 
 
@@ -315,13 +316,12 @@ PHI3 = Family("phi-3", _Turns("<|{role}|>\n", "<|end|>\n"), ("<|end|>", "<|endof
 ZEPHYR = Family("zephyr", _Turns("<|{role}|>\n", "</s>\n"), ("</s>",))
 
 FAMILIES = {
-    family.name: family
-    for family in (CODELLAMA, CODELLAMA_70B, CHATML, LLAMA3, MISTRAL, GEMMA, PHI3, ZEPHYR)
+    family.name: family for family in (CODELLAMA, CODELLAMA_70B, CHATML, LLAMA3, MISTRAL, GEMMA, PHI3, ZEPHYR)
 }
 
 
 def detect(info: GgufInfo) -> Family:
-    """The family of a model. A template of its own decides where it frames otherwise than the family it looks like."""
+    """The family of a model; its own template decides where it differs from what it looks like."""
     label, template = info.label, info.chat_template
     if "codellama" in label.replace("-", "").replace("_", "").replace(" ", ""):
         # Meta's reference is exact; the templates that later conversions carry are not.
@@ -413,7 +413,7 @@ def _framing(text: str, *, opens: bool) -> list[Piece]:
 
 
 def _rendered(template: str, messages: Sequence[Message]) -> str:
-    """The template's framing around sentinels, with the system message in the user's where it knows no system role."""
+    """The template's framing around sentinels; without a system role, the user's message begins with it."""
     from jinja2 import TemplateError
 
     numbered = [{"role": m.role, "content": f"\ue000{index}\ue001"} for index, m in enumerate(messages)]
@@ -437,7 +437,7 @@ def _rendered(template: str, messages: Sequence[Message]) -> str:
 
 
 def render(template: str, messages: Sequence[dict[str, str]]) -> str:
-    """Run a chat template in jinja2's sandbox, as its publishers test it: blocks trimmed, generation prompt added."""
+    """Run a chat template in jinja2's sandbox as publishers do: blocks trimmed, answer opened."""
     from jinja2 import TemplateError
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -445,7 +445,9 @@ def render(template: str, messages: Sequence[dict[str, str]]) -> str:
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
     rendered: str = environment.from_string(template).render(
         messages=messages,
         bos_token=_BOS,
@@ -483,7 +485,7 @@ class _ProbeTokenizer:
 
 
 def _agrees(family: Family, template: str) -> bool:
-    """Whether the family frames a plain conversation exactly as the template does, but for the begin token."""
+    """Whether the family frames a plain conversation as the template does, but for the begin token."""
     try:
         rendered = _rendered(template, _PROBE)
     except ModelError:

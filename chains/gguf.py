@@ -1,4 +1,4 @@
-"""Reads the header of a GGUF file, bounded and in plain Python: what a model is, before llama.cpp loads it."""
+"""Reads the header of a GGUF file, bounded and in plain Python: what a model is, before it is loaded."""
 
 from __future__ import annotations
 
@@ -432,7 +432,9 @@ def _info(path: Path, header: _Header, file_bytes: int) -> GgufInfo:
         block_count=layers,
         head_count=heads,
         head_count_kv=heads_kv,
-        kv_heads=sum(max(heads, 0) for heads in per_layer) if isinstance(per_layer, list) else heads_kv * layers,
+        kv_heads=sum(max(heads, 0) for heads in per_layer)
+        if isinstance(per_layer, list)
+        else heads_kv * layers,
         key_length=number(f"{arch}.attention.key_length") or (width // heads if heads else 0),
         value_length=number(f"{arch}.attention.value_length") or (width // heads if heads else 0),
         rope_freq_base=float(base) if isinstance(base, (int, float)) else 0.0,

@@ -43,7 +43,8 @@ class Search:
 
     def hits(self, text: str, k: int = 10) -> list[Hit]:
         """The k best chunks, best first; empty for an empty query or when nothing matches."""
-        query = understand(text[:MAX_QUERY_CHARS])
+        # A lone surrogate (an odd byte of the command line) is no text: no tokenizer takes it.
+        query = understand(text[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode())
         if not query.tokens or k < 1:
             return []
         ranked = rank(query, self.candidates(query), self.weights)[:k]
@@ -59,7 +60,7 @@ class Search:
         keyword = {
             s.chunk_id: s.score for s in self.index.by_keyword(self._tokens(query), KEYWORD_CANDIDATES)
         }
-        for name in query.names:
+        for name in query.names[:MAX_QUERY_TOKENS]:
             for chunk_id in self.index.defining(name):
                 keyword.setdefault(chunk_id, 0.0)
         dense = self._dense(query, keyword)

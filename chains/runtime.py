@@ -1,8 +1,8 @@
 """One model loaded in llama.cpp: tokens in, tokens out. The only module that calls llama.cpp.
 
-It uses llama-cpp-python's C interface and not its `Llama` class, which redirects the whole process's stdout and stderr
-to nothing while it loads (here loading overlaps with other work), holds a float for each of 512 x vocabulary logits,
-and reloads the weights to try another context size.
+It uses llama-cpp-python's C interface and not its `Llama` class, which redirects the whole process's stdout
+and stderr to nothing while it loads (here loading overlaps with other work) and reloads the weights to try
+another context size.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ _CTX_STEP = 256
 _GREEDY_CANDIDATE = 1.0
 _PENALTY_LAST = 64
 # Vocabulary attributes of llama.h.
+_ANY_CHARACTER, _JSON_CHARACTER = r'char ::= [^"\\] |', r'char ::= [^"\\\x00-\x1F\x7F] |'
 _ATTR_NORMAL, _ATTR_CONTROL, _ATTR_USER_DEFINED = 4, 8, 16
 
 INSTALL = (
-    'Install it: pip install "local-code-agent[llama]" (builds from source: needs a C++ compiler and minutes), or take '
-    "the makers' ready builds: pip install llama-cpp-python --only-binary llama-cpp-python --extra-index-url "
-    "https://abetlen.github.io/llama-cpp-python/whl/cpu (or /cu124, /metal in place of /cpu)."
+    'Install it: pip install "local-code-agent[llama]" (from source: needs a C++ compiler, takes minutes), '
+    "or take the makers' ready builds: pip install llama-cpp-python --only-binary llama-cpp-python "
+    "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu (or /cu124, /metal for /cpu)."
 )
 
 
@@ -73,7 +74,9 @@ def native() -> Any:
     except ImportError as error:
         raise ModelError("llama-cpp-python, which runs the model, is not installed.", INSTALL) from error
     except (OSError, RuntimeError) as error:
-        raise ModelError(f"llama-cpp-python is installed, but its library does not load: {error}", INSTALL) from error
+        raise ModelError(
+            f"llama-cpp-python is installed, but its library does not load: {error}", INSTALL
+        ) from error
     _start(library)
     return library
 
@@ -92,13 +95,15 @@ def grammar_of(schema: dict[str, Any]) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
+        rules = str(json_schema_to_gbnf(json.dumps(schema)))
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         raise UsageError(f"The JSON schema cannot be made a grammar: {error!r}") from error
+    # The converter lets line ends and other control characters stand raw in strings; JSON does not.
+    return rules.replace(_ANY_CHARACTER, _JSON_CHARACTER)
 
 
 class _Log:
-    """The last lines of llama.cpp's log: it writes to stderr otherwise, and its reasons stand nowhere else."""
+    """The last lines of llama.cpp's log: it goes to stderr otherwise, and reasons stand nowhere else."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=2_000)
@@ -154,7 +159,9 @@ class Runtime:
     def _load_model(self, info: GgufInfo, options: LoadOptions) -> Any:
         params = self._lib.llama_model_default_params()
         params.n_gpu_layers = 0x7FFFFFFF if options.n_gpu_layers < 0 else options.n_gpu_layers
-        model = self._lib.llama_model_load_from_file(str(info.path).encode("utf-8", "surrogateescape"), params)
+        model = self._lib.llama_model_load_from_file(
+            str(info.path).encode("utf-8", "surrogateescape"), params
+        )
         if not model:
             raise _load_error(info, _log.text())
         return model
@@ -174,7 +181,7 @@ class Runtime:
             if context:
                 if n_ctx < options.n_ctx:
                     self.notes.append(
-                        f"context lowered from {options.n_ctx:,} to {n_ctx:,} tokens: there was no memory for more"
+                        f"context lowered from {options.n_ctx:,} to {n_ctx:,} tokens: no memory for more"
                     )
                 return context, int(self._lib.llama_n_ctx(context))
             if n_ctx // 2 < MIN_CTX:
@@ -194,7 +201,9 @@ class Runtime:
         :raises Interrupted: `stopped` became true; what was read so far stays valid.
         """
         kept = 0
-        for old, new in zip(self.tokens, ids[:-1], strict=False):  # the last is read again: its logits are needed
+        for old, new in zip(
+            self.tokens, ids[:-1], strict=False
+        ):  # the last is read again: its logits are needed
             if old != new:
                 break
             kept += 1
@@ -283,7 +292,17 @@ def _free(library: Any, context: Any, model: Any, batch: Any) -> None:
     library.llama_model_free(model)
 
 
-_REASONS = ("error", "failed", "unable", "unknown", "not within", "out of memory", "cannot", "invalid", "missing")
+_REASONS = (
+    "error",
+    "failed",
+    "unable",
+    "unknown",
+    "not within",
+    "out of memory",
+    "cannot",
+    "invalid",
+    "missing",
+)
 
 
 def _reason(log: str) -> str:
@@ -341,7 +360,7 @@ class Vocabulary:
         return self._without_controls(text, ids, joined=joined)
 
     def _without_controls(self, text: str, ids: Sequence[int], *, joined: bool) -> list[int]:
-        """Vocabularies hold marks (`<tool_call>`) that their tokenizer always recognises: cut those marks in two."""
+        """Vocabularies hold marks (`<tool_call>`) that are always recognised: cut those marks in two."""
         marks = {self.text(token) for token in ids if self.is_control(token)}
         marks |= {mark.replace("▁", " ") for mark in marks}
         cuts = {0, len(text)}
@@ -355,7 +374,7 @@ class Vocabulary:
         for start, end in zip(borders, borders[1:], strict=False):
             data = text[start:end].encode("utf-8", "replace")
             found += self._tokenize(data) if start == 0 and not joined else self._joined(data)
-        # Nothing known gets here; a vocabulary that defeats the cut loses the token rather than frames with it.
+        # Nothing known gets here; a vocabulary that defeats the cut loses the token rather than the frame.
         return [token for token in found if not self.is_control(token)]
 
     def _joined(self, data: bytes, *, control: bool = False) -> list[int]:
@@ -406,7 +425,7 @@ class Vocabulary:
 
     def piece(self, token: int, *, control: bool = False) -> bytes:
         """The bytes an id stands for; none for a control token unless `control` is set."""
-        # llama.cpp takes ordinary tokens with telling texts (Qwen's "</s>") for control tokens; they are text.
+        # llama.cpp takes ordinary tokens with telling texts (Qwen's "</s>") for control tokens.
         shown = control or bool(self._lib.llama_vocab_get_attr(self._vocab, token) & _ATTR_NORMAL)
         room = 64
         buffer = ctypes.create_string_buffer(room)
@@ -423,7 +442,7 @@ class Vocabulary:
 
 
 def _frames(text: str) -> bool:
-    """Whether a token that its vocabulary's makers added frames (`<tool_call>`) or is mere text (`<table>`, spaces)."""
+    """Whether a token that makers added frames (`<tool_call>`) or is mere text (`<table>`, spaces)."""
     name = text.lstrip("▁").strip("<>[]/")
     if not name or text.lstrip("▁")[:1] not in ("<", "["):
         return False
@@ -431,7 +450,7 @@ def _frames(text: str) -> bool:
 
 
 class Sampler:
-    """Chooses tokens by a context's last logits. Made fresh for each generation, so that a seed means the same."""
+    """Chooses tokens by a context's last logits. Fresh for each generation, so that a seed means the same."""
 
     def __init__(self, library: Any, context: Any, vocab: Any, sampling: Sampling) -> None:
         """Build the chain.
@@ -456,7 +475,9 @@ class Sampler:
         lib, parts = self._lib, []
         if sampling.repeat_penalty != 1.0:
             size = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(lib.llama_get_model(self._ctx))))
-            parts.append(lib.llama_sampler_init_penalties(size, _PENALTY_LAST, sampling.repeat_penalty, 0.0, 0.0))
+            parts.append(
+                lib.llama_sampler_init_penalties(size, _PENALTY_LAST, sampling.repeat_penalty, 0.0, 0.0)
+            )
         if sampling.temperature <= 0:
             return [*parts, lib.llama_sampler_init_greedy()]
         return [
@@ -475,7 +496,7 @@ class Sampler:
         return self._next_by_grammar()
 
     def _next_by_grammar(self) -> int:
-        """Try the likeliest first: asking a grammar about one token is cheap, about a whole vocabulary it is not."""
+        """Try the likeliest first: asking a grammar about one token is cheap, about all it is not."""
         logits = self._lib.llama_get_logits_ith(self._ctx, -1)
         chosen = self._candidates.choose(logits, self._chain, None)
         if not self._candidates.allowed(chosen, self._grammar):

@@ -41,13 +41,16 @@ class Source:
         return f"{self.path}:{self.start_line}-{self.end_line}"
 
 
+OVER_BUDGET = "over the token budget"
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A hit that did not fit the token budget."""
+    """A hit that was not packed, and why."""
 
     label: str
     tokens: int
-    reason: str = "over the token budget"
+    reason: str = OVER_BUDGET
 
 
 @dataclass(frozen=True, slots=True)

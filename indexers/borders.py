@@ -106,7 +106,7 @@ def of_tree(root: Node, lines: Lines, grammar: str, limit: int) -> dict[int, Bor
     while pending:
         node, level = pending.pop()
         children = node.children
-        cuts = list(_between(node, children, lines, leading))
+        cuts = list(_between(node, children, lines, leading, node is root))
         for row, is_first in cuts:
             cost = _PER_LEVEL * min(level, _DEEPEST)
             if not lines.after_blank(row):
@@ -169,10 +169,10 @@ def prefer_definitions(borders: dict[int, Border], definitions: Sequence[Definit
 
 
 def _between(
-    node: Node, children: Sequence[Node], lines: Lines, leading: frozenset[str]
+    node: Node, children: Sequence[Node], lines: Lines, leading: frozenset[str], is_root: bool
 ) -> Iterator[tuple[int, bool]]:
     """Rows at which a child of `node` begins and may be cut off, and whether it is the first in a body."""
-    last = -1 if node.parent is None else node.start_point.row
+    last = -1 if is_root else node.start_point.row
     header = _header_end(node, children)
     is_first = _is_body(node.type)
     glued = False

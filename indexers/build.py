@@ -60,6 +60,16 @@ def keyword_fields(chunk: Chunk) -> NewChunk:
     )
 
 
+def _racy(stat: FileStat, checked_ns: int) -> bool:
+    """Whether the file may have been written again in the same tick of the clock as we looked at it.
+
+    Its time of change counts too: a file's own time can be set to any value. One in the future says nothing.
+    """
+    if stat == _NO_STAT:
+        return False
+    return stat.ctime_ns + _RACY_NS >= checked_ns or abs(stat.mtime_ns - checked_ns) <= _RACY_NS
+
+
 @dataclass(slots=True)
 class _Tally:
     indexed: int = 0
@@ -116,7 +126,7 @@ class Builder:
                 manifest = self.ledger.manifest()
                 changes = self.plan(manifest)
                 self._apply(changes, manifest, tally)
-        tally.kept = changes.kept
+        tally.kept += changes.kept
         counts = self.ledger.counts("")
         return IndexReport(
             indexed=tally.indexed,
@@ -148,8 +158,7 @@ class Builder:
                 added.append(file)
                 continue
             stat = stat_file(self.repository.root, file.path) or _NO_STAT
-            racy = stat != _NO_STAT and stat.mtime_ns + _RACY_NS >= entry.checked_ns
-            if stat != entry.stat or racy:
+            if stat != entry.stat or _racy(stat, entry.checked_ns):
                 changed.append(file)
             else:
                 kept += 1
@@ -183,9 +192,7 @@ class Builder:
         stat = stat_file(self.repository.root, file.path) or _NO_STAT
         source = read_source(self.repository.root, file, self.config)
         if isinstance(source, Skipped):
-            same = known is not None and known.skip == source.reason.value and known.detail == source.detail
-            self.ledger.put_skipped(source, stat, checked)
-            return not same
+            return self._skip(source, known, stat, checked)
         if known is not None and not known.skip and known.blob == source.blob:
             self.ledger.touch(known.id, stat, checked)
             tally.kept += 1
@@ -193,8 +200,7 @@ class Builder:
         cleaned = redact(source.text, key, source.path)
         chunks = chunk_source(replace(source, text=cleaned.text), self.config)
         if not chunks:
-            self.ledger.put_skipped(Skipped(file.path, SkipReason.EMPTY), stat, checked)
-            return True
+            return self._skip(Skipped(file.path, SkipReason.EMPTY), known, stat, checked)
         self.ledger.put_file(
             file.path,
             source.blob,
@@ -207,6 +213,11 @@ class Builder:
         tally.indexed += 1
         tally.chunks += len(chunks)
         return True
+
+    def _skip(self, item: Skipped, known: ManifestEntry | None, stat: FileStat, checked: int) -> bool:
+        same = known is not None and known.skip == item.reason.value and known.detail == item.detail
+        self.ledger.put_skipped(item, stat, checked)
+        return not same
 
     def _redaction_key(self) -> bytes:
         """A random key of this index: equal secrets get equal placeholders, and no table can reverse them."""

@@ -146,6 +146,10 @@ class Repository:
         names = os.fsencode(self.git_dir) + b"\0" + os.fsencode(self.root)
         return hashlib.sha256(names).hexdigest()[:20]
 
+    def family(self) -> str:
+        """A hex id that the linked worktrees of a repository share; names what is kept by content alone."""
+        return hashlib.sha256(os.fsencode(self.common_dir)).hexdigest()[:20]
+
     def run(self, *args: str | bytes, stdin: bytes | None = None, timeout: float = TIMEOUT_SECONDS) -> bytes:
         """What an allowed git command writes to stdout, run at the root.
 

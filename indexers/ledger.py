@@ -26,6 +26,9 @@ APPLICATION_ID = 0x61676E74
 SCHEMA_VERSION = 1
 # Short, because every writer holds the index lock anyway: what is left are checkpoints of other readers.
 BUSY_TIMEOUT_MS = 5_000
+# Before SQLite 3.42 the keyword index keeps deleted words until its segments happen to be merged.
+SECURE_DELETE = sqlite3.sqlite_version_info >= (3, 42)
+_WRITABLE = "Check its permissions, or set AGENT_HOME."
 # SQLite's default limit on bound variables in old builds is 999.
 _VARIABLES = 900
 
@@ -40,7 +43,7 @@ CREATE TABLE IF NOT EXISTS files (
     language TEXT NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
     checked_ns INTEGER NOT NULL,
-    skip TEXT, detail TEXT NOT NULL DEFAULT '', redactions INTEGER NOT NULL DEFAULT 0
+    skip TEXT, detail BLOB NOT NULL, redactions INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS chunks (
     id INTEGER PRIMARY KEY,
@@ -57,7 +60,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS keywords USING fts5(
     body, names, path, tokenize = "unicode61 remove_diacritics 0 tokenchars '_'"
 );
 """
-_VECTOR_SCHEMA = """
+_VECTOR_SCHEMA = """\
 CREATE TABLE IF NOT EXISTS shared.vectors (
     embedder TEXT NOT NULL, key BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (embedder, key)
 ) WITHOUT ROWID;
@@ -120,6 +123,8 @@ class Ledger:
             self._db = self._open(path, vectors)
         except sqlite3.DatabaseError as error:
             raise translated(error, path) from error
+        except OSError as error:
+            raise AgentError(f"The index at {path} cannot be opened: {error.strerror}.", _WRITABLE) from error
 
     def _open(self, path: Path, vectors: Path) -> sqlite3.Connection:
         for file in (path, vectors):
@@ -147,14 +152,23 @@ class Ledger:
         return db
 
     def _check_version(self, db: sqlite3.Connection, path: Path) -> None:
+        # One transaction: whoever opens at the same time, or after a kill, sees all of the schema or nothing.
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self._create_missing(db, path)
+            db.execute("COMMIT")
+        finally:
+            db.rollback()
+
+    def _create_missing(self, db: sqlite3.Connection, path: Path) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         owner = db.execute("PRAGMA application_id").fetchone()[0]
-        if version == 0 and owner == 0:
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise IndexStateError(
-                    f"{path} is a database of another program.", "Remove it, then: agent index"
-                )
-            db.executescript(_SCHEMA + _VECTOR_SCHEMA)
+        empty = version == 0 and owner == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if empty:
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            if SECURE_DELETE:
+                db.execute("INSERT INTO keywords (keywords, rank) VALUES ('secure-delete', 1)")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif owner != APPLICATION_ID:
@@ -165,7 +179,7 @@ class Ledger:
                 f" (format {version}, this one reads {SCHEMA_VERSION}).",
                 "Upgrade, or rebuild it with this version: agent index --rebuild",
             )
-        db.executescript(_VECTOR_SCHEMA)
+        db.execute(_VECTOR_SCHEMA)
 
     def close(self) -> None:
         """Release the connection; safe to call twice."""
@@ -174,13 +188,13 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing: commits at the end, rolls back on any exception."""
-        self._db.execute("BEGIN IMMEDIATE")
+        # Not IMMEDIATE, which would lock the vectors of the other worktrees too while files are read here.
+        self._db.execute("BEGIN")
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("COMMIT")
+        finally:
+            self._db.rollback()
 
     # -- meta ------------------------------------------------------------------------------------
 
@@ -210,7 +224,15 @@ class Ledger:
             " FROM files"
         )
         entries = (
-            ManifestEntry(i, os.fsdecode(p), blob, FileStat(size, mtime, ctime, inode), checked, skip, detail)
+            ManifestEntry(
+                i,
+                os.fsdecode(p),
+                blob,
+                FileStat(size, mtime, ctime, inode),
+                checked,
+                skip,
+                os.fsdecode(detail),
+            )
             for i, p, blob, size, mtime, ctime, inode, checked, skip, detail in rows
         )
         return {entry.path: entry for entry in entries}
@@ -218,7 +240,9 @@ class Ledger:
     def skipped(self) -> tuple[Skipped, ...]:
         """Every file that was left out, with its reason."""
         rows = self._db.execute("SELECT path, skip, detail FROM files WHERE skip IS NOT NULL ORDER BY path")
-        return tuple(Skipped(os.fsdecode(p), SkipReason(reason), detail) for p, reason, detail in rows)
+        return tuple(
+            Skipped(os.fsdecode(p), SkipReason(reason), os.fsdecode(detail)) for p, reason, detail in rows
+        )
 
     def touch(self, entry_id: int, stat: FileStat, checked_ns: int) -> None:
         """Same content, new stat: remember it so that the file is not read again."""
@@ -302,8 +326,8 @@ class Ledger:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT(path) DO UPDATE SET blob = excluded.blob, language = excluded.language,"
             " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
-            " inode = excluded.inode, checked_ns = excluded.checked_ns, skip = excluded.skip, detail = excluded.detail,"
-            " redactions = excluded.redactions RETURNING id",
+            " inode = excluded.inode, checked_ns = excluded.checked_ns, skip = excluded.skip,"
+            " detail = excluded.detail, redactions = excluded.redactions RETURNING id",
             (
                 os.fsencode(path),
                 blob,
@@ -314,7 +338,8 @@ class Ledger:
                 stat.inode,
                 checked_ns,
                 skip,
-                detail,
+                # It may name a part of a path.
+                os.fsencode(detail),
                 redactions,
             ),
         ).fetchone()
@@ -359,7 +384,8 @@ class Ledger:
     def defining(self, name: str, limit: int = 200) -> list[int]:
         """Chunks in which a definition of that name starts; case does not matter."""
         rows = self._db.execute(
-            "SELECT DISTINCT chunk_id FROM definitions WHERE name = ? LIMIT ?", (name.lower(), limit)
+            "SELECT DISTINCT chunk_id FROM definitions WHERE name = ? ORDER BY chunk_id LIMIT ?",
+            (name.lower(), limit),
         )
         return [row[0] for row in rows]
 
@@ -402,7 +428,7 @@ class Ledger:
         """
         if not tokens:
             return []
-        query = " OR ".join(f'"{token}"' for token in tokens if '"' not in token and "\x00" not in token)
+        query = " OR ".join(map(_quoted, tokens))
         rows = self._db.execute(
             "SELECT rowid, -bm25(keywords, ?, ?, ?) AS score FROM keywords WHERE keywords MATCH ?"
             " ORDER BY score DESC, rowid LIMIT ?",
@@ -415,7 +441,7 @@ class Ledger:
         found = {}
         for token in tokens:
             row = self._db.execute(
-                "SELECT count(*) FROM keywords WHERE keywords MATCH ?", (f'"{token}"',)
+                "SELECT count(*) FROM keywords WHERE keywords MATCH ?", (_quoted(token),)
             ).fetchone()
             found[token] = int(row[0])
         return found
@@ -505,7 +531,9 @@ class Ledger:
         return found
 
     def checkpoint(self) -> None:
-        """Fold the write-ahead log into the files, so that they are whole on their own."""
+        """Fold the write-ahead log into the files: whole on their own, and without what was deleted."""
+        if not SECURE_DELETE:
+            self._db.execute("INSERT INTO keywords (keywords) VALUES ('optimize')")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -518,9 +546,7 @@ def translated(error: sqlite3.Error, path: Path) -> AgentError:
     if "full" in text:
         return AgentError(f"No space left for the index in {path.parent}.", "Free some space and try again.")
     if "readonly" in text or "unable to open" in text:
-        return AgentError(
-            f"The index at {path} cannot be written: {text}.", "Check its permissions, or set AGENT_HOME."
-        )
+        return AgentError(f"The index at {path} cannot be written: {text}.", _WRITABLE)
     if isinstance(error, sqlite3.OperationalError) and "disk I/O" not in text:
         return IndexStateError(f"The index at {path} failed: {text}.", "Rebuild it: agent index --rebuild")
     return IndexDamaged(f"The index at {path} is damaged: {text}.", "Rebuild it: agent index --rebuild")
@@ -530,6 +556,11 @@ def _names(name: str) -> set[str]:
     """What a definition is asked for by: its name, and the last part of a qualified one (Phoenix.Router)."""
     lower = name.lower()
     return {lower, _QUALIFIED.split(lower)[-1]} - {""}
+
+
+def _quoted(token: str) -> str:
+    """A token as FTS5 takes it literally: no operator, no NUL, which would end the query."""
+    return '"' + token.replace('"', '""').replace("\x00", " ") + '"'
 
 
 def _marks(items: Sequence[object]) -> str:

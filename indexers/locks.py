@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from indexers.errors import BusyError
+from indexers.errors import AgentError, BusyError
 
 DEFAULT_WAIT_SECONDS = 20.0
 
@@ -31,6 +31,10 @@ def locked(path: Path, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Iterator[N
         raise BusyError(
             f"The index is in use by {_holder(path)} (waited {wait_seconds:.0f} s).",
             "Wait for it to finish, or stop that process, then try again.",
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise AgentError(
+            f"{path} cannot be locked: {error}.", "Check its permissions, or set AGENT_HOME."
         ) from error
     try:
         _note_holder(path)

@@ -92,7 +92,7 @@ def build_graph(weights: Path, shape: BertShape) -> bytes:
     Inputs `input_ids` and `attention_mask` (int32, padding on the right); output `pooled`: the token vectors
     of each text added up over its mask. Their mean has the same direction: the caller only normalises.
     """
-    graph = _Graph(read_layout(weights))
+    graph = _Graph(read_layout(weights), weights.resolve().name)
     mask = graph.op("Cast", "attention_mask", to=1)
     one = graph.ints("one", [1])
     dims = graph.op("Shape", "input_ids")
@@ -156,6 +156,7 @@ class _Graph:
     """Collects nodes and tensors; every method returns the name of what it added."""
 
     layout: Mapping[str, Tensor]
+    location: str
     nodes: list[Any] = field(default_factory=list)
     tensors: dict[str, Any] = field(default_factory=dict)
 
@@ -187,7 +188,7 @@ class _Graph:
             raise ModelError(f"The embedding model has no tensor {name!r} in float32.", _REMEDY)
         tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=place.shape)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", WEIGHTS), ("offset", place.offset), ("length", place.length)):
+        for key, value in (("location", self.location), ("offset", place.offset), ("length", place.length)):
             entry = tensor.external_data.add()
             entry.key, entry.value = key, str(value)
         self.tensors[name] = tensor

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexers.errors import IndexStateError
+from indexers.errors import BusyError, IndexStateError
 from indexers.locks import locked
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ COLLECTION = "chunks"
 # Chroma's own limit is 5,461 records in one call; many small calls crash its compactor.
 BATCH = 2_000
 EF_SEARCH = 200
+# How long a search may wait for another process that has the collection open.
+QUERY_WAIT_SECONDS = 1.0
 
 
 class _Unusable(Exception):
@@ -75,21 +77,30 @@ class VectorStore:
         """The nearest keys and their cosine similarity, best first; None when the collection cannot serve."""
         if not self.directory.is_dir() or self._dirty.exists():
             return None
-        with locked(self._lock):
-            try:
-                with self._collection(fingerprint, create=False) as collection:
-                    if collection is None or collection.count() == 0:
-                        return None
-                    result = collection.query(
-                        query_embeddings=vector.reshape(1, -1),
-                        n_results=min(k, collection.count()),
-                        include=["distances"],
-                    )
-            except _Unusable:
-                self._dirty.touch(mode=0o600)
-                return None
+        try:
+            with locked(self._lock, QUERY_WAIT_SECONDS):
+                result = None if self._dirty.exists() else self._nearest(fingerprint, vector, k)
+        except BusyError:
+            # Whoever asks can scan the ledger; only a writer has to wait its turn.
+            return None
+        if result is None:
+            return None
         ids, distances = result["ids"][0], result["distances"][0]
         return [(bytes.fromhex(i), 1.0 - float(d)) for i, d in zip(ids, distances, strict=True)]
+
+    def _nearest(self, fingerprint: str, vector: FloatArray, k: int) -> Any:
+        try:
+            with self._collection(fingerprint, create=False) as collection:
+                if collection is None or collection.count() == 0:
+                    return None
+                return collection.query(
+                    query_embeddings=vector.reshape(1, -1),
+                    n_results=min(k, collection.count()),
+                    include=["distances"],
+                )
+        except _Unusable:
+            self._dirty.touch(mode=0o600)
+            return None
 
     def keys(self, fingerprint: str) -> set[bytes] | None:
         """Every key in the collection, or None when there is none that can be read."""

@@ -8,9 +8,14 @@ from collections.abc import Iterable
 _WORD = re.compile(r"\w+")
 # Borders inside an identifier: aB, ABc, a1, 1a. Underscores are separators of their own.
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# Scripts written without spaces: a run of them is indexed by pairs of characters.
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]+")
 # A token longer than this is data (base64, hashes), and would only bloat the index.
 _MAX_TOKEN = 64
 _CACHE_LIMIT = 200_000
+# string, exceed, embed: what looks like an ending is part of the word.
+_NO_ENDING = re.compile("[^aeiouy]*ing|[a-z]*[cp]eed|embed")
+_LOST_E = re.compile("[^aeiou][aeiouy][^aeiouywx]")
 
 _cache: dict[str, tuple[str, ...]] = {}
 
@@ -23,29 +28,34 @@ def stem(word: str) -> str:
     size = len(word)
     if size < 4 or not word.isascii():
         return word
-    if word.endswith("ies"):
+    if word.endswith(("ies", "ied")):
         return word[:-3] + "y" if size > 4 else word
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
         size -= 1
     for ending, least in (("ing", 6), ("ed", 5)):
         if size >= least and word.endswith(ending):
-            return _undouble(word[: -len(ending)])
+            return word if _NO_ENDING.fullmatch(word) else _undouble(word[: -len(ending)])
     return word[:-1] if size > 4 and word.endswith("e") else word
 
 
-def _undouble(word: str) -> str:
-    """`mapp` -> `map`; a final e goes as well, so that `cached` and `cache` agree."""
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
-        return word[:-1]
-    return word[:-1] if len(word) > 4 and word[-1] == "e" else word
+def _undouble(root: str) -> str:
+    """`mapp` -> `map`; `typ` -> `type`: short words keep their final e, so their other forms get it back."""
+    if len(root) > 3 and root[-1] == root[-2] and root[-1] not in "lsz":
+        return root[:-1]
+    return root + "e" if _LOST_E.fullmatch(root) else root
 
 
 def split_identifier(word: str) -> list[str]:
     """The lower-case parts of an identifier: `HTTPServer2_start` -> http, server, 2, start."""
     if not word.isascii():
-        return [part for part in word.lower().split("_") if part]
+        spaced = _UNSPACED.sub(lambda run: "_".join(("", *_pairs(run[0]), "")), word.lower())
+        return [part for part in spaced.split("_") if part]
     return [part.lower() for part in _PART.findall(word)]
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[at : at + 2] for at in range(len(run) - 1)] or [run]
 
 
 def _expand(word: str) -> tuple[str, ...]:
@@ -57,13 +67,17 @@ def _expand(word: str) -> tuple[str, ...]:
     return (whole, *stemmed)
 
 
+def _long(word: str) -> tuple[str, ...]:
+    return _expand(word)[1:] if _UNSPACED.search(word) else ()
+
+
 def tokenize(text: str) -> list[str]:
     """All tokens of a text in order, with repeats. A compound identifier yields itself, then its parts."""
     found: list[str] = []
     for word in _WORD.findall(text):
         tokens = _cache.get(word)
         if tokens is None:
-            tokens = _expand(word) if len(word) <= _MAX_TOKEN else ()
+            tokens = _expand(word) if len(word) <= _MAX_TOKEN else _long(word)
             if len(_cache) >= _CACHE_LIMIT:
                 _cache.clear()
             _cache[word] = tokens

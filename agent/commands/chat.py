@@ -131,7 +131,9 @@ def run(output: Output, *, repo: Path, flags: Mapping[str, object]) -> int:
             output.note(f"Ask about {work.agent.root.name}; /help lists the commands, Ctrl-D leaves.")
         while (line := _next_line(output)) is not None:
             if line in ("/quit", "/exit"):
-                break
+                return 0
+            if line and not output.typed:
+                output.line((PROMPT + line, "bold"))  # a transcript without its questions says little
             try:
                 if line.startswith("/"):
                     _obey(commands, line)
@@ -140,6 +142,8 @@ def run(output: Output, *, repo: Path, flags: Mapping[str, object]) -> int:
             except AgentError as error:
                 # One question that cannot be answered does not end the conversation.
                 output.error(error.message, error.remedy)
+        if output.typed:
+            output.line()  # Ctrl-D leaves the cursor behind the prompt
     return 0
 
 

@@ -191,30 +191,27 @@ def _language_model() -> Check:
     from agent import hardware, models
     from agent.config import load_settings
 
+    settings = load_settings()
+    directories = [Path(directory) for directory in settings.models_dirs]
     total, available = hardware.memory()
     room = f"memory {size_text(total)}, {size_text(available)} available"
-    named = load_settings().model
-    if named:
-        path = models.find(named)
+    if settings.model:
+        path = models.find(settings.model, directories)
         if path is None:
-            pull = f"agent models pull {named}"
-            return Check(
-                "language model", FAIL, f"{named!r} is in your settings, but not installed; {room}", pull
-            )
-        name, size = named, path.stat().st_size
+            text = f"{settings.model!r} is in your settings, but not installed; {room}"
+            return Check("language model", FAIL, text, f"agent models pull {settings.model}")
+        name, size = settings.model, path.stat().st_size
     else:
-        best = models.choose_default(available)
+        best = models.choose_default(available, directories)
         if best is None:
-            pull = "agent models pull qwen2.5-coder-0.5b-instruct"
-            return Check(
-                "language model", WARN, f"none installed that fits; {room}; the first ask fetches one", pull
-            )
+            text = f"none installed that fits; {room}; the first ask fetches {models.DEFAULT_MODEL}"
+            return Check("language model", WARN, text, f"agent models pull {models.DEFAULT_MODEL}")
         name, size = best.name, best.bytes
-    text = f"{name}, {size_text(size)}; {room}"
-    if size > available:
-        return Check(
-            "language model", FAIL, f"{text}: it does not fit", "choose a smaller one: agent models list"
-        )
+    needed = models.needed_memory(size)
+    text = f"{name}, {size_text(size)}, needs {size_text(needed)}; {room}"
+    if needed > available:
+        remedy = "close other programs, or choose a smaller one: agent models list"
+        return Check("language model", FAIL if needed > total else WARN, f"{text}: it does not fit", remedy)
     return Check("language model", OK, text)
 
 

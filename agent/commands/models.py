@@ -56,30 +56,53 @@ def info_command(
 
 
 def run_list(output: Output, *, json: bool) -> int:
-    """Show installed models first, then the rest of the catalogue."""
-    from agent import models
+    """Show installed models first, then the rest of the catalogue, and which fit into memory."""
+    from agent import hardware, models
 
-    installed = models.installed()
+    total, _ = hardware.memory()
+    installed = models.installed(_more_directories())
     files = {model.path.name for model in installed}
     available = [entry for entry in models.catalogue() if entry.file not in files]
     if json:
-        fetchable = [
-            {"name": e.name, "quant": e.quant, "bytes": e.bytes, "licence": e.licence, "family": e.family}
-            for e in available
-        ]
-        output.json({"installed": installed, "available": fetchable, "directory": _directory()})
+        output.json(
+            {
+                "directory": _directory(),
+                "embedder": {"name": models.EMBEDDER, "installed": models.embedder_installed()},
+                "installed": [
+                    {"name": model.name, "path": model.path, "bytes": model.bytes} for model in installed
+                ],
+                "available": [
+                    {
+                        "name": entry.name,
+                        "quant": entry.quant,
+                        "bytes": entry.approximate_bytes,
+                        "ram_bytes": entry.ram_bytes,
+                        "licence": entry.licence,
+                        "family": entry.family,
+                    }
+                    for entry in available
+                ],
+            }
+        )
         return 0
-    output.line(("Installed", "bold"), f"  in {show_path(_directory())}")
+    output.line(("Installed", "bold"), f" in {show_path(_directory())}")
     for model in installed:
-        output.line(f"  {model.name:<44} {size_text(model.bytes):>8}")
+        _row(output, model.name, model.bytes, models.needed_memory(model.bytes), total, "")
     if not installed:
-        output.line("  none yet: the small default is fetched by the first agent ask")
+        output.line(f"  none yet: the first agent ask fetches {models.DEFAULT_MODEL}")
+    state = "installed" if models.embedder_installed() else "not installed yet: agent models pull minilm"
+    output.line(f"  {models.EMBEDDER} (for search by meaning): {state}")
     output.line()
-    output.line(("Can be fetched", "bold"), "  with agent models pull NAME")
+    output.line(("Can be fetched", "bold"), " with agent models pull NAME")
     for entry in available:
-        size = size_text(entry.bytes) if entry.bytes else ""
-        output.line(f"  {f'{entry.name}:{entry.quant}':<44} {size:>8}  {entry.licence}")
+        _row(output, entry.label, entry.approximate_bytes, entry.ram_bytes, total, entry.licence)
     return 0
+
+
+def _row(output: Output, name: str, size: int, memory: int, total: int, rest: str) -> None:
+    fits = (f"  needs {size_text(memory):>7} memory", "" if memory <= total else "yellow")
+    too_big = ("  too big for this machine", "yellow") if memory > total else f"  {rest}" if rest else ""
+    output.line(f"  {name:<40} {size_text(size):>8}", fits, too_big)
 
 
 def run_pull(output: Output, *, name: str, json: bool) -> int:
@@ -100,10 +123,7 @@ def run_info(output: Output, *, name: str, json: bool) -> int:
     """Show the header of a GGUF file."""
     from chains.gguf import read_gguf
 
-    path = Path(name).expanduser()
-    if not path.exists():
-        path = _file_of(name)
-    header: dict[str, Any] = plain(read_gguf(path))
+    header: dict[str, Any] = plain(read_gguf(_file_of(name)))
     if json:
         output.json(header)
         return 0
@@ -117,10 +137,17 @@ def run_info(output: Output, *, name: str, json: bool) -> int:
 def _file_of(name: str) -> Path:
     from agent import models
 
-    path = models.find(name)
+    path: Path | None = models.find(name, _more_directories())
     if path is None:
-        raise ModelError(f"No model called {name!r} is installed.", "See what there is: agent models list")
+        raise ModelError(f"The model {name} is not installed.", f"Fetch it: agent models pull {name}")
     return path
+
+
+def _more_directories() -> list[Path]:
+    """Where the user keeps models of other programs."""
+    from agent.config import load_settings
+
+    return [Path(directory) for directory in load_settings().models_dirs]
 
 
 def _directory() -> Path:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from indexers.types import Hit
 
 EXCERPT_LINES = 6
+# Definitions named beside a hit: a chunk of constants has dozens.
+NAMES = 3
 # A longer line is data, not code: it is cut for display around what matched.
 EXCERPT_COLUMNS = 160
 COMMON = frozenset(
@@ -111,8 +113,8 @@ def _as_json(hit: Hit) -> dict[str, object]:
 
 def _show(output: Output, hit: Hit, terms: Sequence[str], explain: bool) -> None:
     label = show_label(hit.path, hit.start_line, hit.end_line)
-    scope = f"  {' > '.join(hit.scope)}" if hit.scope else ""
-    output.line((label, "bold cyan"), (f"  {hit.score:.3f}", "dim"), scope)
+    names = " > ".join([*hit.scope, *([", ".join(hit.symbols[:NAMES])] if hit.symbols else [])])
+    output.line((label, "bold cyan"), (f"  {hit.score:.3f}", "dim"), f"  {names}" if names else "")
     if explain:
         signals = "  ".join(f"{name} {value:.3f}" for name, value in hit.signals.items())
         output.line((f"  {signals or 'no signals'}", "dim"))

@@ -1,0 +1,700 @@
+"""`LlamaCpp`: a GGUF model in this process as a LangChain chat model."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+)
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from pydantic import BaseModel, Field, PrivateAttr
+
+from chains.families import FAMILIES, Family, Message, Prompt, detect, frame, stop_ids
+from chains.gguf import GgufInfo, read_gguf
+from chains.runtime import (
+    MIN_CTX,
+    Interrupted,
+    LoadOptions,
+    Runtime,
+    Sampling,
+    Vocabulary,
+    grammar_of,
+    native,
+    supports_gpu,
+)
+from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
+
+# More context than this is not taken unasked: its memory would be spent on what a question rarely needs.
+DEFAULT_CTX = 8_192
+DEFAULT_MAX_TOKENS = 1_024
+_CTX_STEP = 256
+_LOCK_POLL_SECONDS = 0.1
+# Architectures that llama.cpp loads but that do not write text.
+_NOT_WRITERS = frozenset(
+    "bert nomic-bert nomic-bert-moe jina-bert-v2 modern-bert neo-bert t5encoder t5 clip".split()
+)
+_CODELLAMA_ROPE_BASE = 1e6
+_CALL_OPTIONS = frozenset(
+    "temperature top_k top_p min_p repeat_penalty seed grammar json_schema max_tokens cancel".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One generation: what to read, how to write, when to stop."""
+
+    prompt: Prompt
+    sampling: Sampling
+    max_tokens: int
+    stops: tuple[str, ...]
+    stop_ids: frozenset[int]
+    drops_space: bool
+    cancels: tuple[threading.Event, ...]
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked to stop."""
+        return any(event.is_set() for event in self.cancels)
+
+
+@dataclass(slots=True)
+class _State:
+    """What copies of a `LlamaCpp` share: the loaded model and who is using it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    load_lock: threading.Lock = field(default_factory=threading.Lock)
+    owner: int = 0
+    info: GgufInfo | None = None
+    runtime: Runtime | None = None
+    family: Family | None = None
+
+
+class LlamaCpp(BaseChatModel):
+    """A GGUF model run by llama.cpp. One generation at a time; the first call or `load()` loads the weights.
+
+    A call takes `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`, `seed`, `grammar`
+    (GBNF), `json_schema` (a dict) and `cancel` (a `threading.Event`) as keyword arguments, beside `stop`.
+    """
+
+    model_path: str
+    n_ctx: int = 0
+    """Context window in tokens; 0 chooses: the model's own, at most 8,192, and what memory allows."""
+    n_batch: int = 512
+    n_threads: int | None = None
+    """Threads; None (or 0) takes every core this process may run on."""
+    n_gpu_layers: int | None = None
+    """Layers on the GPU; None puts all there where llama.cpp was built for one."""
+    flash_attn: bool = True
+    memory_bytes: int | None = None
+    """Memory that may be taken; None asks the system how much is available."""
+    family: str = ""
+    """How conversations are framed; empty finds out from the file."""
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int | None = None
+    """None draws a new seed for each call."""
+    stop: list[str] | None = None
+    on_prefill: Callable[[int, int], None] | None = Field(default=None, exclude=True)
+    """Called with tokens read and tokens in all while the prompt is read."""
+
+    _state: _State = PrivateAttr(default_factory=_State)
+
+    # -- the model ---------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Load the weights, once; safe to call from several threads.
+
+        :raises ModelError: the file is not a model we can run, or memory does not reach.
+        """
+        state = self._state
+        with state.load_lock:
+            if state.runtime is not None:
+                return
+            info = read_gguf(self.model_path)
+            _check_writes(info)
+            family = self._family(info)
+            native()
+            options, notes = self._plan(info)
+            runtime = Runtime(info, options)
+            runtime.notes[:0] = notes
+            state.info, state.family, state.runtime = info, family, runtime
+
+    def close(self) -> None:
+        """Free the model's memory. The next call loads it again."""
+        state = self._state
+        with self._exclusive(()), state.load_lock:
+            runtime, state.runtime = state.runtime, None
+            if runtime is not None:
+                runtime.close()
+
+    def _loaded(self) -> Runtime:
+        while True:
+            self.load()
+            runtime = self._state.runtime
+            if runtime is not None:
+                return runtime
+
+    def _family(self, info: GgufInfo) -> Family:
+        if not self.family:
+            return detect(info)
+        if self.family not in FAMILIES:
+            raise UsageError(
+                f"There is no model family {self.family!r}.", f"Choose one of {', '.join(FAMILIES)}."
+            )
+        return FAMILIES[self.family]
+
+    def _plan(self, info: GgufInfo) -> tuple[LoadOptions, list[str]]:
+        """Every number of a load, chosen for this model and machine, and what is worth telling about it."""
+        notes: list[str] = []
+        layers = self.n_gpu_layers
+        if layers is None:
+            layers = -1 if supports_gpu() else 0
+        n_ctx = self.n_ctx or min(info.context_length or DEFAULT_CTX, DEFAULT_CTX)
+        if layers == 0:
+            n_ctx = self._fitting(info, n_ctx, notes)
+        if info.context_length and n_ctx > info.context_length:
+            notes.append(f"context of {n_ctx:,} tokens: the model was trained on {info.context_length:,}")
+        rope = 0.0
+        if (
+            not info.rope_freq_base
+            and "codellama" in info.label.replace("-", "")
+            and info.architecture == "llama"
+        ):
+            # The first conversions of CodeLlama left the key out; llama.cpp would take Llama 2's 10,000.
+            rope = _CODELLAMA_ROPE_BASE
+            notes.append("RoPE base set to 1,000,000: this CodeLlama file does not say")
+        threads = self.n_threads or _cores()
+        return LoadOptions(n_ctx, self.n_batch, threads, layers, self.flash_attn, rope), notes
+
+    def _fitting(self, info: GgufInfo, n_ctx: int, notes: list[str]) -> int:
+        """The context window that memory allows, at most `n_ctx`."""
+        available = self.memory_bytes if self.memory_bytes is not None else _available_memory()
+        fixed = info.file_bytes + compute_bytes(info, self.n_batch)
+        if fixed + n_ctx * info.kv_bytes_per_token <= available:
+            return n_ctx
+        fits = max(0, available - fixed) // max(1, info.kv_bytes_per_token) // _CTX_STEP * _CTX_STEP
+        if fits >= MIN_CTX and not self.n_ctx:
+            notes.append(
+                f"context lowered from {n_ctx:,} to {fits:,} tokens to fit {_gib(available)} of free memory"
+            )
+            return fits
+        smaller = f"lower the context to {fits:,} tokens, or " if fits >= MIN_CTX else ""
+        raise ModelError(
+            f"{info.path.name} needs {_gib(fixed + n_ctx * info.kv_bytes_per_token)} of memory with a "
+            f"context of {n_ctx:,} tokens ({_gib(info.file_bytes)} of weights); {_gib(available)} are available.",
+            f"Close other programs, {smaller}choose a smaller model: agent models list",
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided while loading that a person may want to know; empty before."""
+        runtime = self._state.runtime
+        return tuple(runtime.notes) if runtime is not None else ()
+
+    @property
+    def info(self) -> GgufInfo:
+        """What the header of the file says."""
+        state = self._state
+        if state.info is None:
+            state.info = read_gguf(self.model_path)
+        return state.info
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self._loaded().n_ctx
+
+    @property
+    def family_name(self) -> str:
+        """How this model's conversations are framed."""
+        return self._family(self.info).name
+
+    @property
+    def load_log(self) -> str:
+        """What llama.cpp wrote while it loaded the model."""
+        return self._loaded().load_log
+
+    # -- tokens ------------------------------------------------------------------------------------
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a piece of text inside a prompt: no begin token, no control tokens."""
+        return len(self._vocabulary().encode(text, joined=True))
+
+    def prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
+        """A conversation as the model reads it, with the offsets at which a prefix is worth keeping."""
+        vocabulary = self._vocabulary()
+        assert self._state.family is not None
+        return frame(self._state.family, conversation(messages), vocabulary)
+
+    def prompt_tokens(self, messages: Sequence[BaseMessage]) -> list[int]:
+        """Token ids of a conversation, framing included."""
+        return list(self.prompt(messages).ids)
+
+    def prompt_text(self, messages: Sequence[BaseMessage]) -> str:
+        """The prompt as text, control tokens shown."""
+        return self._vocabulary().decode(self.prompt(messages).ids, control=True)
+
+    def get_num_tokens(self, text: str) -> int:
+        """LangChain's name for `count_tokens`."""
+        return self.count_tokens(text)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a piece of text, without control tokens."""
+        return self._vocabulary().encode(text, joined=True)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Tokens of a conversation, framing included."""
+        return len(self.prompt(messages).ids)
+
+    def _vocabulary(self) -> Vocabulary:
+        return self._loaded().vocabulary
+
+    # -- LangChain ---------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "llama-cpp-local"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        names = (
+            "model_path",
+            "n_ctx",
+            "max_tokens",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "repeat_penalty",
+            "seed",
+        )
+        return {name: getattr(self, name) for name in names}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(ls_provider="llama.cpp", ls_model_name=self._model_name, ls_model_type="chat")
+
+    @property
+    def _model_name(self) -> str:
+        return Path(self.model_path).stem
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        cancels = tuple(event for event in (kwargs.pop("cancel", None), kwargs.pop("_cancel", None)) if event)
+        with self._exclusive(cancels) as held:
+            if not held:
+                yield self._last(_Counts(0), "cancelled", Sampling())
+                return
+            runtime = self._loaded()
+            request = self._request(runtime, messages, stop, cancels, kwargs)
+            for chunk in self._run(runtime, request):
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        chunks = [chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
+        return generate_from_stream(iter(chunks))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        # The whole generation runs in one thread: LangChain's own way hops threads and would interleave two.
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[ChatGenerationChunk | BaseException | None] = asyncio.Queue()
+        cancel = threading.Event()
+
+        def put(item: ChatGenerationChunk | BaseException | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        def work() -> None:
+            try:
+                for chunk in self._stream(messages, stop, None, _cancel=cancel, **kwargs):
+                    put(chunk)
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
+                put(error)
+            put(None)
+
+        thread = loop.run_in_executor(None, work)
+        try:
+            while (item := await queue.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(item.text, chunk=item)
+                yield item
+        finally:
+            cancel.set()
+            await asyncio.wait([thread])
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """A runnable whose answers are objects of `schema` (a pydantic class, a TypedDict or a JSON schema).
+
+        The model is held to the schema by a grammar; nothing in the prompt tells it what the fields mean.
+        """
+        from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+        from langchain_core.runnables import RunnableLambda, RunnableMap, RunnablePassthrough
+        from langchain_core.utils.function_calling import convert_to_json_schema
+
+        if (
+            kwargs.pop("method", "json_schema") not in ("json_schema", "json_mode")
+            or kwargs.pop("strict", None) is False
+        ):
+            raise UsageError("LlamaCpp makes structured output by a grammar (method='json_schema') only.")
+        parser: Any = JsonOutputParser()
+        if isinstance(schema, dict):
+            json_schema = schema
+        elif issubclass(schema, BaseModel):
+            json_schema, parser = schema.model_json_schema(), PydanticOutputParser(pydantic_object=schema)
+        else:
+            json_schema = convert_to_json_schema(schema)
+        model = self.bind(json_schema=json_schema, **kwargs)
+        if not include_raw:
+            structured: Runnable[LanguageModelInput, dict[str, Any] | BaseModel] = model | parser
+            return structured
+
+        def parse(raw: AIMessage) -> dict[str, Any]:
+            try:
+                return {"raw": raw, "parsed": parser.invoke(raw), "parsing_error": None}
+            except ValueError as error:
+                return {"raw": raw, "parsed": None, "parsing_error": error}
+
+        return (
+            RunnableMap(raw=model) | RunnablePassthrough() | RunnableLambda(lambda found: parse(found["raw"]))
+        )
+
+    # -- one generation ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _exclusive(self, cancels: Sequence[threading.Event]) -> Iterator[bool]:
+        """Hold the model; false when cancelled while waiting.
+
+        A plain lock, not a re-entrant one: a generator may be closed by another thread than began it.
+        """
+        state, me = self._state, threading.get_ident()
+        if state.lock.locked() and state.owner == me:
+            raise BusyError(
+                "This thread is in the middle of another answer of the same model.",
+                "Read that stream to its end, or close it, before asking again.",
+            )
+        while not state.lock.acquire(timeout=_LOCK_POLL_SECONDS):
+            if any(event.is_set() for event in cancels):
+                yield False
+                return
+        state.owner = me
+        try:
+            yield True
+        finally:
+            state.owner = 0
+            state.lock.release()
+
+    def _request(
+        self,
+        runtime: Runtime,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        cancels: tuple[threading.Event, ...],
+        options: dict[str, Any],
+    ) -> _Request:
+        unknown = sorted(set(options) - _CALL_OPTIONS)
+        if unknown:
+            raise UsageError(
+                f"LlamaCpp does not know the option {unknown[0]!r}.",
+                f"It knows {', '.join(sorted(_CALL_OPTIONS))}.",
+            )
+        family = self._state.family
+        assert family is not None
+        prompt = frame(family, conversation(messages), runtime.vocabulary)
+        wanted = options.get("max_tokens")
+        wanted = self.max_tokens if wanted is None else wanted
+        if wanted < 1:
+            raise UsageError("max_tokens must be at least 1.")
+        room = runtime.n_ctx - len(prompt.ids)
+        if room < 1:
+            raise self._too_long(len(prompt.ids), runtime.n_ctx)
+        stops = tuple(text for text in (*(self.stop or ()), *(stop or ())) if text)
+        sampling = self._sampling(options)
+        ends = stop_ids(family, runtime.vocabulary)
+        return _Request(prompt, sampling, min(wanted, room), stops, ends, family.drops_space, cancels)
+
+    def _too_long(self, tokens: int, n_ctx: int) -> ContextTooSmall:
+        most = self.info.context_length
+        larger = f", or load the model with a larger context (n_ctx, up to {most:,})" if most > n_ctx else ""
+        return ContextTooSmall(
+            f"The prompt takes {tokens:,} tokens, the model's context window has {n_ctx:,}.",
+            f"Shorten the question or what goes with it{larger}.",
+        )
+
+    def _sampling(self, options: dict[str, Any]) -> Sampling:
+        names = [item.name for item in fields(Sampling) if item.name not in ("seed", "grammar")]
+        chosen = {
+            name: options[name] if options.get(name) is not None else getattr(self, name) for name in names
+        }
+        seed = options.get("seed", self.seed)
+        grammar = options.get("grammar") or ""
+        if options.get("json_schema"):
+            if grammar:
+                raise UsageError("A call takes either grammar or json_schema, not both.")
+            grammar = grammar_of(options["json_schema"])
+        return Sampling(
+            **chosen, seed=secrets.randbits(31) if seed is None else seed & 0x7FFFFFFF, grammar=grammar
+        )
+
+    def _run(self, runtime: Runtime, request: _Request) -> Iterator[ChatGenerationChunk]:
+        started = time.perf_counter()
+        ids = request.prompt.ids
+        counts = _Counts(len(ids))
+        try:
+            counts.cached = runtime.prefill(ids, self.on_prefill, request.cancelled)
+        except Interrupted:
+            counts.prefill_seconds = time.perf_counter() - started
+            yield self._last(counts, "cancelled", request.sampling)
+            return
+        written = time.perf_counter()
+        counts.prefill_seconds = written - started
+        writer = Writer(runtime.vocabulary, request.stops, request.drops_space)
+        finish = yield from self._write(runtime, request, writer, counts)
+        counts.generation_seconds = time.perf_counter() - written
+        yield self._last(counts, finish, request.sampling, writer.rest())
+
+    def _write(
+        self, runtime: Runtime, request: _Request, writer: Writer, counts: _Counts
+    ) -> Generator[ChatGenerationChunk, None, str]:
+        """Yield the answer's text as it comes; the return value says why it ended."""
+        sampler = runtime.sampler(request.sampling)
+        vocabulary, token = runtime.vocabulary, -1
+        try:
+            while counts.written < request.max_tokens:
+                if request.cancelled():
+                    return "cancelled"
+                if counts.written:
+                    runtime.append(token)
+                token = sampler.next()
+                # A grammar that is complete allows llama.cpp's end tokens, which may not be the family's.
+                if token in request.stop_ids or (request.sampling.grammar and vocabulary.ends(token)):
+                    return "stop"
+                counts.written += 1
+                text = writer.feed(token)
+                if text:
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+                if writer.stopped:
+                    return "stop"
+            return "length"
+        finally:
+            sampler.close()
+
+    def _last(self, counts: _Counts, finish: str, sampling: Sampling, text: str = "") -> ChatGenerationChunk:
+        """The last chunk: what was held back, what it cost, and why it ended."""
+        usage = UsageMetadata(
+            input_tokens=counts.prompt,
+            output_tokens=counts.written,
+            total_tokens=counts.prompt + counts.written,
+            input_token_details=InputTokenDetails(cache_read=counts.cached),
+        )
+        metadata: dict[str, Any] = {
+            "finish_reason": finish,
+            "model_name": self._model_name,
+            "prefill_seconds": round(counts.prefill_seconds, 4),
+            "generation_seconds": round(counts.generation_seconds, 4),
+        }
+        if sampling.temperature > 0:
+            metadata["seed"] = sampling.seed
+        message = AIMessageChunk(
+            content=text, usage_metadata=usage, response_metadata=metadata, chunk_position="last"
+        )
+        return ChatGenerationChunk(message=message, generation_info={"finish_reason": finish})
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What a generation cost so far."""
+
+    prompt: int
+    cached: int = 0
+    written: int = 0
+    prefill_seconds: float = 0.0
+    generation_seconds: float = 0.0
+
+
+class Writer:
+    """Tokens to text: whole characters only, nothing of a stop string, no space before the first word."""
+
+    def __init__(self, vocabulary: Vocabulary, stops: Sequence[str], drops_space: bool = False) -> None:
+        self._vocabulary = vocabulary
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._filter = StopFilter(stops)
+        self._drops_space = drops_space
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+        return self._filter.stopped
+
+    def feed(self, token: int) -> str:
+        """The text that can be shown now."""
+        text = self._decoder.decode(self._vocabulary.piece(token))
+        if text and self._drops_space:
+            self._drops_space = False
+            text = text.removeprefix(" ")
+        return self._filter.feed(text)
+
+    def rest(self) -> str:
+        """What was held back, once nothing follows. Bytes of an unfinished character are dropped."""
+        return self._filter.rest()
+
+
+class StopFilter:
+    """Cuts a stream of text before the first stop string in it, however the stream is split."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, text: str) -> str:
+        """What of the text so far can no longer be part of a stop string."""
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            shown, self._held, self.stopped = self._held[: min(found)], "", True
+            return shown
+        keep = max((self._partial(stop) for stop in self._stops), default=0)
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def _partial(self, stop: str) -> int:
+        """How many characters at the end of what is held may begin this stop string."""
+        longest = min(len(stop) - 1, len(self._held))
+        return next((size for size in range(longest, 0, -1) if self._held.endswith(stop[:size])), 0)
+
+    def rest(self) -> str:
+        """What was held back."""
+        shown, self._held = self._held, ""
+        return shown
+
+
+def conversation(messages: Sequence[BaseMessage]) -> list[Message]:
+    """LangChain messages as plain ones; the parts of a message's content stay apart.
+
+    :raises UsageError: something that is not text, or a message of a tool.
+    """
+    found = []
+    for message in messages:
+        blocks = tuple(block for block in _blocks(message) if block)
+        role = _role(message)
+        if blocks or role != "system":
+            found.append(Message(role, blocks))
+    return found
+
+
+def _role(message: BaseMessage) -> str:
+    if isinstance(message, SystemMessage):
+        return "system"
+    if isinstance(message, HumanMessage):
+        return "user"
+    if isinstance(message, AIMessage):
+        return "assistant"
+    if isinstance(message, ChatMessage):
+        return {"human": "user", "ai": "assistant"}.get(message.role, message.role)
+    raise UsageError(f"LlamaCpp takes system, human and AI messages, not {message.type} messages.")
+
+
+def _blocks(message: BaseMessage) -> Iterator[str]:
+    if isinstance(message.content, str):
+        yield message.content
+        return
+    for block in message.content:
+        if isinstance(block, str):
+            yield block
+        elif block.get("type") == "text" and isinstance(block.get("text"), str):
+            yield block["text"]
+        else:
+            raise UsageError(
+                f"LlamaCpp reads text only, not content of type {block.get('type', 'unknown')!r}."
+            )
+
+
+def compute_bytes(info: GgufInfo, n_batch: int) -> int:
+    """Memory for intermediate results: within a fifth of what llama.cpp reports for 0.5B to 34B."""
+    return 4 * n_batch * (info.vocab_size + 10 * info.embedding_length)
+
+
+def _check_writes(info: GgufInfo) -> None:
+    if info.architecture in _NOT_WRITERS:
+        raise ModelError(
+            f"{info.path.name} is a {info.architecture} model: it does not write text.",
+            "Choose a language model: agent models list",
+        )
+    if info.tensor_count == 0:
+        raise ModelError(
+            f"{info.path.name} holds a vocabulary but no weights.", "Choose a model: agent models list"
+        )
+
+
+def _available_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _cores() -> int:
+    # What this process may use: a container's share, not the host's cores.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

@@ -1,0 +1,350 @@
+"""The ledger: what goes in comes out, deleted text is gone from the bytes, and no query or file breaks it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexers.build import keyword_fields
+from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError
+from indexers.ledger import SCHEMA_VERSION, Ledger, translated
+from indexers.types import Chunk, FileStat, Skipped, SkipReason, Symbol
+
+STAT = FileStat(10, 1, 2, 3)
+WEIGHTS = (1.0, 2.0, 2.0)
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path / "ledger.sqlite", tmp_path / "vectors.sqlite")
+    yield opened
+    opened.close()
+
+
+def chunk(
+    path: str, text: str, start: int = 1, names: tuple[str, ...] = (), scope: tuple[str, ...] = ()
+) -> Chunk:
+    end = start + text.count("\n")
+    return Chunk(path, start, end, text, "python", scope, tuple(Symbol(n, "function", start) for n in names))
+
+
+def put(ledger: Ledger, path: str, *chunks: Chunk, blob: str = "b1") -> None:
+    with ledger.transaction():
+        ledger.put_file(path, blob, "python", STAT, 99, [keyword_fields(c) for c in chunks], 1)
+        ledger.bump_generation()
+
+
+def found(ledger: Ledger, *tokens: str) -> list[str]:
+    ids = [pair[0] for pair in ledger.match(tokens, WEIGHTS, 10)]
+    chunks = ledger.chunks(ids)
+    return [chunks[i].chunk.label for i in ids]
+
+
+def test_a_chunk_comes_back_as_it_went_in(ledger: Ledger) -> None:
+    odd = chunk("a b/ü.py", "x = 'ü \x00 🎉'\r\nprint(x)", 3, ("f",), ("A", "B"))
+    put(ledger, odd.path, odd)
+    (stored,) = ledger.chunks_of(odd.path)
+    assert stored.chunk == odd
+    assert ledger.chunks(ledger.chunk_ids())[stored.id] == stored
+    assert ledger.paths() == {odd.path: [stored.id]}
+
+
+def test_paths_of_odd_bytes_survive(ledger: Ledger) -> None:
+    path = os.fsdecode(b"odd \xff\n\"'.py")
+    put(ledger, path, chunk(path, "alpha"))
+    skipped = Skipped(os.fsdecode(b"\xfe.py"), SkipReason.SYMLINK, os.fsdecode(b"\xfd/ on the way is one"))
+    with ledger.transaction():
+        ledger.put_skipped(skipped, STAT, 1)
+    assert found(ledger, "alpha") == [f"{path}:1-1"]
+    assert ledger.skipped() == (skipped,)
+    assert ledger.manifest()[skipped.path].detail == skipped.detail
+    assert set(ledger.manifest()) == {path, skipped.path}
+
+
+def test_the_manifest_tells_what_was_seen(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha"))
+    entry = ledger.manifest()["a.py"]
+    assert (entry.blob, entry.stat, entry.checked_ns, entry.skip) == ("b1", STAT, 99, "")
+    ledger.touch(entry.id, FileStat(1, 2, 3, 4), 100)
+    assert ledger.manifest()["a.py"].stat == FileStat(1, 2, 3, 4)
+    assert ledger.counts("").files == 1 and ledger.redactions() == 1
+
+
+def test_a_file_put_again_replaces_all_that_was_there(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha", names=("one",)), chunk("a.py", "beta", 2))
+    put(ledger, "a.py", chunk("a.py", "gamma", names=("two",)))
+    assert found(ledger, "alpha", "beta") == [] and found(ledger, "gamma") == ["a.py:1-1"]
+    assert ledger.defining("one") == [] and ledger.defining("TWO") == ledger.chunk_ids()
+    assert ledger.counts("").chunks == 1
+
+
+def test_a_file_that_is_skipped_now_loses_its_chunks(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha", names=("one",)))
+    with ledger.transaction():
+        ledger.put_skipped(Skipped("a.py", SkipReason.BINARY), STAT, 1)
+    assert (found(ledger, "alpha"), ledger.defining("one"), ledger.chunk_ids()) == ([], [], [])
+    assert ledger.counts("").skipped == 1
+
+
+def test_remove_and_clear_leave_nothing(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha"))
+    put(ledger, "b.py", chunk("b.py", "alpha"))
+    with ledger.transaction():
+        ledger.remove(["a.py", "never there"])
+    assert found(ledger, "alpha") == ["b.py:1-1"]
+    with ledger.transaction():
+        ledger.clear()
+    assert (found(ledger, "alpha"), ledger.manifest()) == ([], {})
+
+
+def test_keywords_rank_names_and_path_above_text(ledger: Ledger) -> None:
+    put(ledger, "one.py", chunk("one.py", "retry something else entirely"))
+    put(ledger, "two.py", chunk("two.py", "def something else entirely", names=("retry",)))
+    assert found(ledger, "retry") == ["two.py:1-1", "one.py:1-1"]
+    assert ledger.document_frequency(["retry", "absent"]) == {"retry": 2, "absent": 0}
+    assert all(score > 0 for _, score in ledger.match(["retry"], WEIGHTS, 10))
+    assert len(ledger.match(["retry"], WEIGHTS, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        '"',
+        "'",
+        '" OR "',
+        "NEAR(a b)",
+        "a AND",
+        "*",
+        "body:alpha",
+        "^alpha",
+        "-alpha",
+        "(",
+        "\x00",
+        "alpha\x00",
+        "",
+        "{a}",
+    ]
+    + ["a;DROP TABLE chunks", "+", "\\", "%", "_", "x" * 50_000, "ß", "配置", "İ", "\u0301", "🎉"],
+)
+def test_no_token_is_an_operator(ledger: Ledger, token: str) -> None:
+    put(ledger, "a.py", chunk("a.py", "beta"))
+    ledger.match([token, "zeta"], WEIGHTS, 10)
+    ledger.match([token], WEIGHTS, 10)
+    ledger.document_frequency([token])
+    assert found(ledger, token, "beta") == ["a.py:1-1"]
+
+
+def test_no_tokens_match_nothing(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "beta"))
+    assert ledger.match([], WEIGHTS, 10) == []
+
+
+def test_many_tokens_and_ids(ledger: Ledger) -> None:
+    put(ledger, "a.py", *(chunk("a.py", f"word{i}", i) for i in range(1, 2_501)))
+    assert len(ledger.chunks(ledger.chunk_ids())) == 2_500
+    assert len(ledger.match([f"word{i}" for i in range(1_000)], WEIGHTS, 2_000)) == 999
+
+
+def test_vectors_are_kept_by_content_and_embedder(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "same"), chunk("a.py", "other", 2))
+    put(ledger, "b.py", chunk("b.py", "same"))
+    same, other = (item.vector_key for item in ledger.chunks_of("a.py"))
+    assert ledger.counts("e").pending == 3 and len(ledger.pending("e")) == 2
+    with ledger.transaction():
+        ledger.put_vectors("e", [same], np.array([[1.0, 0.0]], np.float32))
+    assert ledger.counts("e").pending == 1 and ledger.counts("f").pending == 3
+    assert ledger.live_keys("e") == {same} and len(ledger.chunks_with_keys([same])[same]) == 2
+    assert [c.chunk.text for c in ledger.missing_keys("e", ledger.chunk_ids())] == ["other"]
+    ids, matrix = ledger.matrix("e")
+    assert len(ids) == 2 and matrix.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert ledger.vectors_for("e", [same, other]).keys() == {same}
+    with ledger.transaction():
+        ledger.remove(["a.py", "b.py"])
+    assert ledger.live_keys("e") == set() and ledger.vectors_for("e", [same]).keys() == {same}
+
+
+def test_vectors_of_another_length_are_never_mixed(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "one"), chunk("a.py", "two", 2))
+    one, two = (item.vector_key for item in ledger.chunks_of("a.py"))
+    with ledger.transaction():
+        ledger.put_vectors("e", [one], np.ones((1, 2), np.float32))
+        ledger.put_vectors("e", [two], np.ones((1, 3), np.float32))
+    ids, matrix = ledger.matrix("e")
+    assert len(ids) == len(matrix) == 1
+
+
+def test_a_failed_transaction_leaves_no_trace(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha"))
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), ledger.transaction():
+            ledger.remove(["a.py"])
+            raise error
+    assert found(ledger, "alpha") == ["a.py:1-1"]
+    with ledger.transaction():
+        ledger.set_meta("k", "v")
+    assert ledger.meta("k") == "v" and ledger.meta("absent", "d") == "d"
+
+
+def test_deleted_text_is_gone_from_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, tmp_path / "vectors.sqlite")
+    put(ledger, "keep.py", chunk("keep.py", "keep this"))
+    put(ledger, "gone.py", chunk("gone.py", "planted_marker_in_text", names=("planted_marker_in_text",)))
+    ledger.checkpoint()
+    assert b"planted_marker_in_text" in path.read_bytes()
+    with ledger.transaction():
+        ledger.remove(["gone.py"])
+    ledger.checkpoint()
+    left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    ledger.close()
+    assert b"keep" in left and b"planted" not in left and b"marker" not in left
+
+
+def test_files_are_private(ledger: Ledger, tmp_path: Path) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha"))
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+
+
+def test_close_twice(ledger: Ledger) -> None:
+    ledger.close()
+    ledger.close()
+
+
+# -- files that are not ours, damaged, newer, locked ---------------------------------------------
+
+
+def reopen(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger.sqlite", tmp_path / "vectors.sqlite").close()
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "ledger.sqlite")
+    other.execute("CREATE TABLE theirs (x)")
+    other.commit()
+    other.close()
+    with pytest.raises(IndexStateError, match="another program"):
+        reopen(tmp_path)
+    marked = sqlite3.connect(tmp_path / "ledger.sqlite")
+    assert marked.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    marked.execute("PRAGMA application_id = 7")
+    marked.close()
+    with pytest.raises(IndexStateError, match="another program"):
+        reopen(tmp_path)
+
+
+def test_a_newer_format_is_refused_and_named(tmp_path: Path) -> None:
+    reopen(tmp_path)
+    db = sqlite3.connect(tmp_path / "ledger.sqlite")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    db.close()
+    with pytest.raises(IndexStateError, match="newer version") as caught:
+        reopen(tmp_path)
+    assert not isinstance(caught.value, IndexDamaged) and "--rebuild" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "vectors.sqlite"])
+@pytest.mark.parametrize("content", [b"not a database" * 500, b"SQLite format 3\x00" + b"\xff" * 8_000])
+def test_a_damaged_file_says_so(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(IndexDamaged) as caught:
+        reopen(tmp_path)
+    assert "--rebuild" in caught.value.remedy
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AgentError) as caught:
+        Ledger(tmp_path / "absent" / "ledger.sqlite", tmp_path / "vectors.sqlite")
+    assert str(tmp_path) in caught.value.message and caught.value.remedy
+
+
+def test_an_interrupted_creation_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").touch()
+    (tmp_path / "vectors.sqlite").touch()
+    reopen(tmp_path)
+    reopen(tmp_path)
+
+
+def test_a_locked_ledger_is_busy_not_damaged(ledger: Ledger, tmp_path: Path) -> None:
+    other = sqlite3.connect(ledger.path, timeout=0, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ledger._db.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(sqlite3.OperationalError) as caught, ledger.transaction():
+        ledger.set_meta("k", "v")
+    assert isinstance(translated(caught.value, ledger.path), BusyError)
+    other.execute("ROLLBACK")
+    other.close()
+    with ledger.transaction():
+        ledger.set_meta("k", "v")
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted", "words"),
+    [
+        (sqlite3.OperationalError("database is locked"), BusyError, "locked"),
+        (sqlite3.OperationalError("database or disk is full"), AgentError, "No space"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), AgentError, "cannot be written"),
+        (sqlite3.OperationalError("unable to open database file"), AgentError, "cannot be written"),
+        (sqlite3.OperationalError("no such table: files"), IndexStateError, "failed"),
+        (sqlite3.OperationalError("disk I/O error"), IndexDamaged, "damaged"),
+        (sqlite3.DatabaseError("database disk image is malformed"), IndexDamaged, "damaged"),
+    ],
+)
+def test_errors_of_sqlite_become_ours(error: sqlite3.Error, wanted: type[AgentError], words: str) -> None:
+    ours = translated(error, Path("/cache/index"))
+    assert type(ours) is wanted and words in ours.message and ours.remedy
+
+
+def test_many_processes_may_create_it_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from indexers.ledger import Ledger\n"
+        "p = Path(sys.argv[1]); sys.stdin.read(1)\n"
+        "l = Ledger(p / 'ledger.sqlite', p / 'vectors.sqlite'); l.chunk_ids(); l.close()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    started = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(6)]  # type: ignore[call-overload]
+    for process in started:
+        process.stdin.write(b"go")
+        process.stdin.flush()
+    assert [process.communicate()[1] for process in started] == [b""] * 6
+    assert [process.returncode for process in started] == [0] * 6
+
+
+def test_a_long_write_in_one_worktree_does_not_lock_the_vectors_of_another(tmp_path: Path) -> None:
+    one = Ledger(tmp_path / "one.sqlite", tmp_path / "vectors.sqlite")
+    two = Ledger(tmp_path / "two.sqlite", tmp_path / "vectors.sqlite")
+    two._db.execute("PRAGMA busy_timeout = 10")
+    with one.transaction():
+        one.set_meta("reading", "many files")
+        with two.transaction():
+            two.put_vectors("e", [b"k"], np.ones((1, 2), np.float32))
+    assert one.vectors_for("e", [b"k"])
+    one.close()
+    two.close()
+
+
+def test_threads_may_read_while_one_writes(ledger: Ledger, tmp_path: Path) -> None:
+    reader = Ledger(ledger.path, ledger.vectors_path)
+    seen: list[int] = []
+
+    def read() -> None:
+        for _ in range(200):
+            seen.append(len(reader.match(["alpha"], WEIGHTS, 1_000)))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for i in range(60):
+        put(ledger, f"{i}.py", chunk(f"{i}.py", "alpha"))
+    thread.join()
+    reader.close()
+    assert seen == sorted(seen) and max(seen) <= 60
