@@ -84,6 +84,7 @@ class Agent:
         self._embedder: Embedder | None = None
         self._embedder_tried = False
         self._llm: LlamaCpp | None = None
+        self._index_cache: Index | None = None
         self._ledger = self._open_ledger()
 
     @classmethod
@@ -154,10 +155,9 @@ class Agent:
         fingerprint = self._fingerprint_if_known()
         with self._guarded():
             counts = self._ledger.counts(fingerprint)
-            plan = self._builder().plan(self._ledger.manifest())
+            plan = self._builder().plan(self._ledger.manifest(), trust_stat=True)
             generation = self._ledger.generation()
             last = int(self._ledger.meta("indexed_at", "0"))
-        racy = sum(1 for file in plan.changed if file.path)
         return Status(
             root=str(self.root),
             head=self.repository.head(),
@@ -169,7 +169,7 @@ class Agent:
             chunks=counts.chunks,
             vectors=counts.chunks - counts.pending,
             vectors_pending=counts.pending,
-            stale=bool(plan.added or plan.removed or racy),
+            stale=bool(plan.added or plan.removed or plan.changed),
             bytes_on_disk=_tree_size(self._directory),
             model=self._model_label(),
             embedder=embedder,
@@ -307,7 +307,7 @@ class Agent:
         self.refresh()
         query = retrieval_query(asked)
         with self._guarded():
-            hits = self._search().hits(query, HITS)
+            hits = self._search().reading_list(query, HITS)
             about = relevant(query, hits, self._index())
         loading.wait()
         return prepare(asked, Retrieved(asked, query, tuple(hits), about), self.llm, settings, started)
@@ -416,7 +416,7 @@ class Agent:
         }
 
     def _open_ledger(self) -> Ledger:
-        self._index_cache: Index | None = None
+        self._index_cache = None
         secure_directory(self._directory)
         vectors = secure_directory(cache_dir() / "vectors")
         path = self._directory / "ledger.sqlite"

@@ -121,7 +121,10 @@ class Fetcher:
         local_dir = self.staging / f"{key}.hub"
         with _hub_errors():
             import huggingface_hub as hub
+            from huggingface_hub import constants
 
+            # Else it asks the hub for a list of programs to recognise, and tells it which of them runs us.
+            constants.HF_HUB_DISABLE_TELEMETRY = True
             cached = hub.try_to_load_from_cache(file.hf_repo, file.hf_file)
             if isinstance(cached, str) and _size(Path(cached)) == file.bytes:
                 path = self._adopt(Path(cached), local_dir)

@@ -362,10 +362,10 @@ class ProgressView:
         with self._lock:
             if self._hidden:
                 return
+            self._announce(event)
             if self._bars is None:
                 self._bars = self._output.live()
                 if self._bars is None:
-                    self._announce(event)
                     return
                 self._bars.start()
             total = event.total or None
@@ -391,7 +391,7 @@ class ProgressView:
             self._hidden = False
 
     def _announce(self, event: Progress) -> None:
-        """Without a terminal only a download is worth a line: it is long, and it uses the network."""
+        """Say what is fetched and how big it is, in a line that stays: it takes long and uses the network."""
         if event.stage.startswith("download") and event.stage not in self._announced:
             self._announced.add(event.stage)
             size = f" ({size_text(event.total)})" if event.total else ""

@@ -203,9 +203,10 @@ class LlamaCpp(BaseChatModel):
             )
             return fits
         smaller = f"lower the context to {fits:,} tokens, or " if fits >= MIN_CTX else ""
+        needed = fixed + n_ctx * info.kv_bytes_per_token
         raise ModelError(
-            f"{info.path.name} needs {_gib(fixed + n_ctx * info.kv_bytes_per_token)} of memory with a "
-            f"context of {n_ctx:,} tokens ({_gib(info.file_bytes)} of weights); {_gib(available)} are available.",
+            f"{info.path.name} needs {_gib(needed)} of memory with a context of {n_ctx:,} tokens "
+            f"({_gib(info.file_bytes)} of weights); {_gib(available)} are available.",
             f"Close other programs, {smaller}choose a smaller model: agent models list",
         )
 

@@ -22,7 +22,7 @@ STOP_WORDS = frozenset(
     with work works would you your""".split()
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)[A-Za-z_$][\w$]*)*(?:\(\))?[!?]?")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
+_NAME = re.compile(r"[^\W\d]\w{2,}")
 # Longer than this is an issue report or a stack trace rather than a question.
 _LONG_QUERY = 400
 # Rank at which a list's reciprocal-rank half has fallen to a half.
@@ -34,6 +34,8 @@ _NAMELESS = frozenset({"mod", "index", "__init__", "main", "lib"})
 # Files that mostly pass on what others define.
 _BARRELS = frozenset({"__init__.py", "index.ts", "index.js", "mod.rs", "package-info.java"})
 _PARENT_SHARE = 0.5
+# `Session` asks for the class rather than for the function `session`.
+_OTHER_CASE = 0.7
 _NAME_PRECISION = 0.4
 # Text about the code rather than the code; asked for by its own words.
 _PROSE = frozenset(".md .mdx .rst .txt .adoc .yml .yaml .json .toml .ini .cfg .csproj .lock".split())
@@ -120,8 +122,10 @@ def understand(text: str) -> Query:
         if len(stripped) > _LONG_QUERY
         else "sentence"
     )
-    words = [w for w in unique(w.lower() for w in re.findall(r"\w+", stripped)) if w not in STOP_WORDS]
-    tokens = unique(t for t in tokenize(stripped) if t not in STOP_WORDS) or unique(tokenize(stripped))
+    said = [w for w in re.findall(r"\w+", stripped) if w.lower() not in STOP_WORDS]
+    words = unique(w.lower() for w in said)
+    # Stop words go before stemming, which makes "where" something else; then those inside identifiers.
+    tokens = unique(t for t in tokenize(" ".join(said)) if t not in STOP_WORDS) or unique(tokenize(stripped))
     names = unique(n for n in _NAME.findall(stripped) if kind == "identifier" or looks_like_code(n))
     asked = set(words)
     return Query(
@@ -169,6 +173,9 @@ def rank(query: Query, candidates: Sequence[Candidate], weights: Weights = DEFAU
             signals["coherence"] = top * weights.coherence * files[item.path]
         score = sum(signals.values())
         factor = path_factor(query, item.path, weights)
+        if not query.wants_tests and item.scope and item.scope[0].lower() in _TEST_DIRS:
+            # Tests inside a source file, as Rust has them.
+            factor = min(factor, weights.test_penalty)
         if factor < 1.0:
             signals["path"] = score * (factor - 1.0)
             score *= factor
@@ -203,7 +210,9 @@ def _normalise(scores: Mapping[int, float]) -> dict[int, float]:
     top = scores[order[0]]
     if top <= 0:
         return dict.fromkeys(order, 0.0)
-    return {i: 0.5 / (1 + rank / _RANK_DECAY) + 0.5 * max(scores[i], 0.0) / top for rank, i in enumerate(order)}
+    return {
+        i: 0.5 / (1 + rank / _RANK_DECAY) + 0.5 * max(scores[i], 0.0) / top for rank, i in enumerate(order)
+    }
 
 
 def definition_boost(query: Query, item: Candidate, weights: Weights) -> float:
@@ -216,8 +225,12 @@ def definition_boost(query: Query, item: Candidate, weights: Weights) -> float:
         wanted = query.names[-1].lower()
         if wanted not in defined:
             return 0.0
-        in_file_name = wanted in {stem_of(item.path), "".join(split_identifier(PurePosixPath(item.path).stem))}
-        return weights.definition * (1.5 if in_file_name else 1.0)
+        exact = any(last_part(name) == query.names[-1] for name in item.symbols)
+        in_file_name = wanted in {
+            stem_of(item.path),
+            "".join(split_identifier(PurePosixPath(item.path).stem)),
+        }
+        return weights.definition * (1.5 if in_file_name else 1.0) * (1.0 if exact else _OTHER_CASE)
     return weights.named if any(name.lower() in defined for name in query.names) else 0.0
 
 
@@ -229,8 +242,9 @@ def last_part(name: str) -> str:
 def file_name_match(query: Query, path: str) -> float:
     """How far the file's name and the query say the same, in 0..1.
 
-    The share of the query's words that the name says (its directory's name counts half), mixed with the share of the
-    name that the query says: `auth.py` fully named by one word of five is a better match than a word of a long name.
+    The share of the query's words that the name says (its directory's name counts half), mixed with the share
+    of the name that the query says: `auth.py` fully named by one word of five is a better match than a word of
+    a long name.
     """
     if not query.words:
         return 0.0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chains.ranking import DEFAULT_WEIGHTS, Candidate, Query, Ranked, Weights, rank, understand
 from indexers.index import Index
 from indexers.ledger import StoredChunk
 from indexers.tokens import tokenize
-from indexers.types import Hit
+from indexers.types import Chunk, Hit
 
 if TYPE_CHECKING:
     from indexers.embedding import Embedder, FloatArray
@@ -22,6 +22,11 @@ ON_DEMAND = 32
 # A query longer than this is cut for the keyword index: the rarest words of a long text carry it.
 MAX_QUERY_TOKENS = 60
 MAX_QUERY_CHARS = 20_000
+# How many of the best hits are completed to whole functions, and what a completing chunk is worth of its hit.
+WHOLE_FUNCTIONS = 3
+NEIGHBOUR_SHARE = 0.9
+# Whoever looks for a place wants different files; whoever answers a question needs more of the right one.
+SAME_FILE_READING = 0.75
 # Below this cosine similarity the best vector says nothing; MiniLM puts unrelated text at 0.0 to 0.25.
 NEAR_ENOUGH = 0.35
 # Share of the query's inverse document frequency that the best hits must hold.
@@ -54,6 +59,36 @@ class Search:
             for item in ranked
             if item.candidate.chunk_id in stored
         ]
+
+    def reading_list(self, text: str, k: int) -> list[Hit]:
+        """The hits for a question that a model is to answer: the best ones whole, where a function was cut.
+
+        A function longer than a chunk is of little use without the rest of it, which seldom ranks on its own.
+        """
+        hits = replace(self, weights=replace(self.weights, same_file=SAME_FILE_READING)).hits(text, k)
+        listed = {hit.chunk_id for hit in hits[:WHOLE_FUNCTIONS]}
+        reading: list[Hit] = []
+        for rank, hit in enumerate(hits):
+            if rank < WHOLE_FUNCTIONS:
+                reading += [hit, *self._rest_of(hit, listed)]
+            elif hit.chunk_id not in listed:
+                reading.append(hit)
+        return reading
+
+    def _rest_of(self, hit: Hit, listed: set[int]) -> list[Hit]:
+        """Chunks before and after a hit that belong to the same function, at most one each way."""
+        around = self.index.ledger.chunks_of(hit.path)
+        here = next((n for n, stored in enumerate(around) if stored.id == hit.chunk_id), None)
+        found: list[Hit] = []
+        if here is None:
+            return found
+        for before, after, other in ((here - 1, here, here - 1), (here, here + 1, here + 1)):
+            if not 0 <= other < len(around) or around[other].id in listed:
+                continue
+            if _continues(around[before].chunk, around[after].chunk):
+                listed.add(around[other].id)
+                found.append(_plain_hit(around[other], hit.score * NEIGHBOUR_SHARE))
+        return found
 
     def candidates(self, query: Query) -> list[Candidate]:
         """Everything that might answer, with raw scores of each list."""
@@ -100,18 +135,37 @@ class Search:
         return self.index.similarities(fingerprint, vector, ids) if ids else {}
 
 
-def _hit(item: Ranked, stored: StoredChunk) -> Hit:
+def _continues(first: Chunk, second: Chunk) -> bool:
+    """Whether `second` starts inside a function that `first` defines or is itself inside of."""
+    if not second.scope:
+        return False
+    functions = {symbol.name for symbol in first.symbols if symbol.kind in ("function", "method")}
+    return second.scope[-1] in functions or (second.scope == first.scope and _in_function(first, second))
+
+
+def _in_function(first: Chunk, second: Chunk) -> bool:
+    """Two chunks of one scope that define nothing are two pieces of one body."""
+    return not first.symbols and not second.symbols
+
+
+def _plain_hit(stored: StoredChunk, score: float) -> Hit:
     chunk = stored.chunk
     return Hit(
         path=chunk.path,
         start_line=chunk.start_line,
         end_line=chunk.end_line,
         text=chunk.text,
-        score=round(item.score, 6),
+        score=score,
         language=chunk.language,
         scope=chunk.scope,
         symbols=tuple(s.name for s in chunk.symbols),
         chunk_id=stored.id,
+    )
+
+
+def _hit(item: Ranked, stored: StoredChunk) -> Hit:
+    return replace(
+        _plain_hit(stored, round(item.score, 6)),
         signals={name: round(value, 6) for name, value in item.signals.items()},
         similarity=item.candidate.dense,
     )

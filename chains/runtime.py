@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import signal
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +26,14 @@ MIN_CTX = 2_048
 _CTX_STEP = 256
 _GREEDY_CANDIDATE = 1.0
 _PENALTY_LAST = 64
-# Vocabulary attributes of llama.h.
+# How a schema's strings come out of the converter, and how they should.
 _ANY_CHARACTER, _JSON_CHARACTER = r'char ::= [^"\\] |', r'char ::= [^"\\\x00-\x1F\x7F] |'
+# Log levels and vocabulary attributes of llama.cpp.
+_LOG_ERROR, _LOG_CONTINUES = 4, 5
 _ATTR_NORMAL, _ATTR_CONTROL, _ATTR_USER_DEFINED = 4, 8, 16
 
 INSTALL = (
-    'Install it: pip install "local-code-agent[llama]" (from source: needs a C++ compiler, takes minutes), '
+    'Install it: pip install ".[llama]" where this program lies (needs a C++ compiler and minutes), '
     "or take the makers' ready builds: pip install llama-cpp-python --only-binary llama-cpp-python "
     "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu (or /cu124, /metal for /cpu)."
 )
@@ -106,15 +110,29 @@ class _Log:
     """The last lines of llama.cpp's log: it goes to stderr otherwise, and reasons stand nowhere else."""
 
     def __init__(self) -> None:
-        self.lines: deque[str] = deque(maxlen=2_000)
+        self._lines: deque[tuple[int, str]] = deque(maxlen=2_000)
+        self._level = 0
         self.callback: Any = None
 
     def write(self, level: int, text: bytes | None, _: object) -> None:
+        """Keep a line; level 5 continues the one before."""
+        if level != _LOG_CONTINUES:
+            self._level = level
         if text:
-            self.lines.append(text.decode("utf-8", "replace"))
+            self._lines.append((self._level, text.decode("utf-8", "replace")))
+
+    def clear(self) -> None:
+        """Forget what earlier loads wrote."""
+        self._lines.clear()
 
     def text(self) -> str:
-        return "".join(self.lines)
+        """Everything, as it was written."""
+        return "".join(text for _, text in list(self._lines))
+
+    def errors(self) -> list[str]:
+        """The lines that are errors."""
+        found = "".join(text for level, text in list(self._lines) if level == _LOG_ERROR)
+        return [line.strip()[:300] for line in found.splitlines() if line.strip()]
 
 
 _log = _Log()
@@ -140,7 +158,7 @@ class Runtime:
         """
         self._lib = native()
         self.notes: list[str] = []
-        _log.lines.clear()
+        _log.clear()
         self._model = self._load_model(info, options)
         try:
             self._ctx, self.n_ctx = self._make_context(info, options)
@@ -163,7 +181,7 @@ class Runtime:
             str(info.path).encode("utf-8", "surrogateescape"), params
         )
         if not model:
-            raise _load_error(info, _log.text())
+            raise _load_error(info, _log.errors())
         return model
 
     def _make_context(self, info: GgufInfo, options: LoadOptions) -> tuple[Any, int]:
@@ -187,7 +205,7 @@ class Runtime:
             if n_ctx // 2 < MIN_CTX:
                 raise ModelError(
                     f"There is no memory for {info.path.name} with a context of even {n_ctx:,} tokens "
-                    f"({_reason(_log.text()) or 'llama.cpp gave no reason'}).",
+                    f"({next(iter(_log.errors()), 'llama.cpp gave no reason')}).",
                     "Close other programs, or choose a smaller model: agent models list",
                 )
             n_ctx = max(MIN_CTX, n_ctx // 2 // _CTX_STEP * _CTX_STEP)
@@ -246,7 +264,7 @@ class Runtime:
         if code != 0:
             raise ModelError(
                 f"llama.cpp could not read {len(ids)} tokens at position {past:,} (code {code}; "
-                f"{_reason(_log.text()) or 'no reason given'}).",
+                f"{next(reversed(_log.errors()), 'no reason given')}).",
                 "Try a smaller context or a smaller model: agent models list",
             )
         self.tokens += ids
@@ -255,24 +273,13 @@ class Runtime:
         """`llama_decode`, abandoned within milliseconds on Ctrl-C or `stopped`: a batch may take minutes."""
         if stopped is None:
             return int(self._lib.llama_decode(self._ctx, self._batch))
-        interrupts: list[BaseException] = []
-
-        def abort(_: object) -> bool:
-            # A Python handler of Ctrl-C runs in here; an exception cannot pass through C.
+        with _deferred_interrupt() as interrupted:
+            callback = self._lib.ggml_abort_callback(lambda _: bool(interrupted) or stopped())
+            self._lib.llama_set_abort_callback(self._ctx, callback, None)
             try:
-                return bool(interrupts) or stopped()
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                interrupts.append(error)
-                return True
-
-        callback = self._lib.ggml_abort_callback(abort)
-        self._lib.llama_set_abort_callback(self._ctx, callback, None)
-        try:
-            code = int(self._lib.llama_decode(self._ctx, self._batch))
-        finally:
-            self._lib.llama_set_abort_callback(self._ctx, self._lib.ggml_abort_callback(0), None)
-        if interrupts:
-            raise interrupts[0]
+                code = int(self._lib.llama_decode(self._ctx, self._batch))
+            finally:
+                self._lib.llama_set_abort_callback(self._ctx, self._lib.ggml_abort_callback(0), None)
         if code != 0 and stopped():
             raise Interrupted
         return code
@@ -286,34 +293,35 @@ class Runtime:
         self._closing()
 
 
+@contextmanager
+def _deferred_interrupt() -> Iterator[list[int]]:
+    """Note Ctrl-C in the list, and do what it does when the block ends.
+
+    A callback from C is no place for it: an exception there is printed and lost.
+    """
+    noted: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield noted
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if noted:
+        usual(signal.SIGINT, None)
+
+
 def _free(library: Any, context: Any, model: Any, batch: Any) -> None:
     library.llama_batch_free(batch)
     library.llama_free(context)
     library.llama_model_free(model)
 
 
-_REASONS = (
-    "error",
-    "failed",
-    "unable",
-    "unknown",
-    "not within",
-    "out of memory",
-    "cannot",
-    "invalid",
-    "missing",
-)
-
-
-def _reason(log: str) -> str:
-    """The line of the log that names the cause: the first of the last complaints."""
-    lines = [line.strip() for line in log.splitlines()]
-    complaints = [line for line in lines if any(word in line.lower() for word in _REASONS)]
-    return complaints[0][:300] if complaints else ""
-
-
-def _load_error(info: GgufInfo, log: str) -> ModelError:
-    reason, lower = _reason(log), log.lower()
+def _load_error(info: GgufInfo, errors: Sequence[str]) -> ModelError:
+    # The first names the cause, the rest only that it failed.
+    reason, lower = next(iter(errors), ""), " ".join(errors).lower()
     if "unknown model architecture" in lower:
         return ModelError(
             f"{info.path} is a {info.architecture!r} model, which this llama.cpp does not know.",
@@ -467,7 +475,9 @@ class Sampler:
         if sampling.grammar:
             self._grammar = library.llama_sampler_init_grammar(vocab, sampling.grammar.encode(), b"root")
             if not self._grammar:
-                raise UsageError(f"The grammar cannot be parsed: {_reason(_log.text())}")
+                raise UsageError(
+                    f"The grammar cannot be parsed: {next(reversed(_log.errors()), sampling.grammar[:80])}"
+                )
             self._freeing.append(weakref.finalize(self, library.llama_sampler_free, self._grammar))
             self._candidates = _Candidates(library, int(library.llama_vocab_n_tokens(vocab)))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from indexers.syntax import last_row
+from indexers.syntax import Syntax, last_row
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # All costs are on the scale of packing.py, where a chunk of half the size aimed at costs 0.25.
 _PER_LEVEL = 0.06
 _DEEPEST = 12
+_DEEPEST_NODE = 400  # below this a text is not code but brackets
 _NO_BLANK_LINE = 0.12
 _AFTER_HEADER = 0.5  # between a signature and the first thing in the body
 _CLAUSE = 0.4  # before else, except, ...
@@ -98,15 +99,15 @@ class Lines:
         return len(space) + 3 * space.count("\t")
 
 
-def of_tree(root: Node, lines: Lines, grammar: str, limit: int) -> dict[int, Border]:
+def of_tree(tree: Syntax, lines: Lines, limit: int) -> dict[int, Border]:
     """Borders between siblings. Only nodes of more than `limit` characters are opened, others stay whole."""
     borders: dict[int, Border] = {}
-    leading = _LEADING | _LEADING_BY_GRAMMAR.get(grammar, frozenset())
-    pending = [(root, 0)]
+    leading = _LEADING | _LEADING_BY_GRAMMAR.get(tree.grammar, frozenset())
+    pending = [(tree.root, 0, 0)]
     while pending:
-        node, level = pending.pop()
+        node, level, depth = pending.pop()
         children = node.children
-        cuts = list(_between(node, children, lines, leading, node is root))
+        cuts = list(_between(node, children, lines, leading, depth == 0))
         for row, is_first in cuts:
             cost = _PER_LEVEL * min(level, _DEEPEST)
             if not lines.after_blank(row):
@@ -117,7 +118,9 @@ def of_tree(root: Node, lines: Lines, grammar: str, limit: int) -> dict[int, Bor
                 cost += _CLAUSE
             borders.setdefault(row, Border(cost, level))
         deeper = level + 1 if cuts else level
-        pending.extend((child, deeper) for child in children if _is_large(child, lines, limit))
+        if depth < _DEEPEST_NODE:
+            large = (child for child in children if _is_large(child, lines, limit))
+            pending.extend((child, deeper, depth + 1) for child in large)
     return borders
 
 

@@ -140,11 +140,11 @@ class Builder:
             notes=tuple(tally.notes),
         )
 
-    def plan(self, manifest: dict[str, ManifestEntry]) -> Changes:
+    def plan(self, manifest: dict[str, ManifestEntry], *, trust_stat: bool = False) -> Changes:
         """Compare the work tree with the manifest by file stat alone; nothing is read.
 
         A stat taken within the clock's grain of the file's own time counts as changed: the file may have been
-        written again in the same tick (git calls such entries racy).
+        written again in the same tick (git calls such entries racy). `trust_stat` lets those pass, for a glance.
         """
         files = self.repository.list_files(untracked=self.config.include_untracked)
         added: list[TrackedFile] = []
@@ -160,7 +160,7 @@ class Builder:
             stat = stat_file(self.repository.root, file.path) or _NO_STAT
             if stat != entry.stat or _racy(stat, entry.checked_ns):
                 changed.append(file)
-            else:
+            elif not entry.skip:
                 kept += 1
         removed = tuple(path for path in manifest if path not in seen)
         return Changes(tuple(added), tuple(changed), removed, kept)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexers import patterns, syntax
+from indexers import patterns
+from indexers.syntax import Syntax, last_row
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -42,16 +43,16 @@ class Definition:
         return self.kind == "scope" or self.repeated
 
 
-def from_tree(root: Node, grammar: str) -> list[Definition]:
+def from_tree(tree: Syntax) -> list[Definition]:
     """The definitions of a syntax tree, outer before inner."""
-    from tree_sitter import QueryCursor
-
-    table = patterns.TREE.get(grammar)
+    table = patterns.TREE.get(tree.grammar)
     if table is None:
         return []
     best: dict[tuple[int, int], tuple[int, _Found]] = {}
-    for pattern, captures in QueryCursor(syntax.query(grammar, table)).matches(root):
+    for pattern, captures in tree.matches(table):
         kind = next(kind for kind in _KINDS if kind in captures)
+        if "word" in captures and tree.text(captures["word"][0]) not in patterns.WORDS[kind]:
+            continue
         node, name = captures[kind][0], captures["name"][0]
         # One definition has one name, but a constant statement may bind several.
         key = (name.start_byte, -1) if kind == "constant" else (node.start_byte, node.end_byte)
@@ -61,7 +62,7 @@ def from_tree(root: Node, grammar: str) -> list[Definition]:
     names = {found.name.start_byte: pattern for pattern, found in best.values() if found.kind != "constant"}
     kept = [f for p, f in best.values() if f.kind != "constant" or f.name.start_byte not in names]
     kept.sort(key=lambda found: (found.node.start_byte, -found.node.end_byte, found.name.start_byte))
-    return _nested(kept, grammar)
+    return _nested(kept, tree)
 
 
 def from_lines(lines: Sequence[str], language: str) -> list[Definition]:
@@ -103,18 +104,18 @@ class _Found:
     receivers: tuple[Node, ...]
 
 
-def _nested(found: Sequence[_Found], grammar: str) -> list[Definition]:
+def _nested(found: Sequence[_Found], tree: Syntax) -> list[Definition]:
     result: list[Definition] = []
     open_: list[tuple[int, Definition]] = []
     for item in found:
         while open_ and open_[-1][0] <= item.node.start_byte:
             open_.pop()
         parent = open_[-1][1] if open_ else None
-        name, receiver, name_node = _name_of(item, grammar)
+        name, receiver, name_node = _name_of(item, tree)
         if name in ("", "_") or _is_local(item, [d.kind for _, d in open_]):
             continue
-        rows = (name_node.start_point.row, item.node.start_point.row, syntax.last_row(item.node))
-        definition = _definition(item.kind, name, receiver, rows, parent, result, grammar)
+        rows = (name_node.start_point.row, item.node.start_point.row, last_row(item.node))
+        definition = _definition(item.kind, name, receiver, rows, parent, result, tree.grammar)
         result.append(definition)
         if item.kind != "constant":
             open_.append((item.node.end_byte, definition))
@@ -147,28 +148,28 @@ def _with_end(definition: Definition, end: int) -> Definition:
     return Definition(d.name, d.kind, d.row, d.start, max(end, d.row), d.path, d.receiver, d.repeated)
 
 
-def _name_of(found: _Found, grammar: str) -> tuple[str, tuple[str, ...], Node]:
+def _name_of(found: _Found, tree: Syntax) -> tuple[str, tuple[str, ...], Node]:
     """The name as people say it, the types it says it belongs to, and the node the name stands in."""
     node = found.name
-    receiver = tuple(_bare_type(_text(r)) for r in found.receivers)
-    if grammar in _DECLARATORS:
-        node, receiver = _innermost(node)
-    name = _text(node)
+    receiver = tuple(_bare_type(tree.text(r)) for r in found.receivers)
+    if tree.grammar in _DECLARATORS:
+        node, receiver = _innermost(node, tree)
+    name = tree.text(node)[:_LONGEST_NAME]
     if found.kind == "scope":
         name = _bare_type(name)
-    if grammar == "zig":
+    if tree.grammar == "zig":
         name = name.strip('"')
     return name, receiver, node
 
 
-def _innermost(node: Node) -> tuple[Node, tuple[str, ...]]:
+def _innermost(node: Node, tree: Syntax) -> tuple[Node, tuple[str, ...]]:
     """Through C's pointer, function, array and qualified declarators to the name they declare."""
     scopes: list[str] = []
     while True:
         if node.type == "qualified_identifier":
             scope, inner = node.child_by_field_name("scope"), node.child_by_field_name("name")
             if scope is not None:
-                scopes.append(_bare_type(_text(scope)))
+                scopes.append(_bare_type(tree.text(scope)))
         elif node.type in ("parenthesized_declarator", "reference_declarator", "attributed_declarator"):
             inner = next((child for child in node.named_children if child.type != "ms_call_modifier"), None)
         elif node.type == "template_function":
@@ -197,8 +198,3 @@ def _bare_type(text: str) -> str:
         if separator and head.strip("*& "):
             text = head
     return text.strip("*& ()")
-
-
-def _text(node: Node) -> str:
-    raw = (node.text or b"")[: 4 * _LONGEST_NAME].decode("utf-8", "replace")
-    return " ".join(raw.split())[:_LONGEST_NAME]

@@ -16,7 +16,7 @@ WEIGHTS = "model.safetensors"
 GRAPH_VERSION = 1
 # A header of 103 tensors is 11 KB; the limit only keeps a damaged length from reading the whole file as JSON.
 MAX_HEADER_BYTES = 4 << 20
-# Everything used here is in every ONNX Runtime we accept (>= 1.20).
+# Everything used here is in every ONNX Runtime we accept (>= 1.21).
 OPSET, IR_VERSION, CONTRIB = 17, 8, "com.microsoft"
 
 

@@ -10,7 +10,7 @@ from indexers import definitions as finder
 from indexers import sections, syntax
 from indexers.borders import Border, Lines
 from indexers.definitions import Definition
-from indexers.languages import MARKDOWN, NOTEBOOK, RST, grammar_of
+from indexers.languages import MARKDOWN, NOTEBOOK, RST
 from indexers.types import Symbol
 
 DEFAULT_LIMIT = 1_500
@@ -64,12 +64,11 @@ def outline_of(text: str, language: str, limit: int = DEFAULT_LIMIT) -> Outline:
 
 
 def _of_code(text: str, lines: Lines, language: str, limit: int) -> Outline:
-    root = syntax.parse(text, language)
-    if root is None:
+    tree = syntax.parse(text, language)
+    if tree is None:
         outline = Outline(lines, cuts.of_lines(lines, 0, len(lines.text) - 1))
     else:
-        grammar = grammar_of(language, text) or language
-        outline = Outline(lines, cuts.of_tree(root, lines, grammar, limit), finder.from_tree(root, grammar))
+        outline = Outline(lines, cuts.of_tree(tree, lines, limit), finder.from_tree(tree))
     if not outline.definitions:
         outline.definitions = finder.from_lines(lines.text, language)
     cuts.prefer_definitions(outline.borders, outline.definitions)
@@ -85,14 +84,14 @@ def _of_component(text: str, lines: Lines, limit: int) -> Outline:
         last = first + code.count("\n")
         if not code.strip() or last - first < 2:
             continue
-        root = syntax.parse("\n" * first + code, "typescript")
-        if root is None:
+        tree = syntax.parse("\n" * first + code, "typescript")
+        if tree is None:
             continue
         for row in range(first + 1, last):
             outline.borders.pop(row, None)
-        for row, border in cuts.of_tree(root, lines, "typescript", limit).items():
+        for row, border in cuts.of_tree(tree, lines, limit).items():
             if first < row < last:
                 outline.borders[row] = border
-        outline.definitions.extend(finder.from_tree(root, "typescript"))
+        outline.definitions.extend(finder.from_tree(tree))
     cuts.prefer_definitions(outline.borders, outline.definitions)
     return outline

@@ -14,7 +14,7 @@ _TINY = 3.0
 # A chunk that begins inside a structure and runs past its end, or takes the head off the next structure.
 _PAST_THE_END = 0.8
 _HEAD_OFF = 0.6
-# Borders closer than this share of the size aimed at are thinned, and a chunk spans at most so many borders: the
+# Borders closer than this share of the size aimed at are thinned, a chunk spans at most so many borders: the
 # work is the number of borders times the number that fit into a chunk.
 _STEP = 24
 _WINDOW = 160

@@ -1,10 +1,10 @@
 """What a definition looks like, language by language: data only.
 
 `TREE` holds tree-sitter queries. In each pattern the capture named after a kind (`@function`, `@method`,
-`@class`, `@module`, `@constant`, `@type`) is the whole definition and `@name` its name. `@receiver` is the type
-a method says it belongs to (Go, Lua); `@scope` marks a node that encloses but defines nothing itself (an `impl`).
-A `function` directly inside a class or scope is reported as a method. A constant in a function and a type in a
-scope are dropped. Earlier patterns win over later ones for the same name.
+`@class`, `@module`, `@constant`, `@type`) is the whole definition and `@name` its name. `@receiver` is the
+type a method says it belongs to (Go, Lua); `@scope` marks a node that encloses but defines nothing itself
+(an `impl`). A `function` directly inside a class or scope is reported as a method. A constant in a function
+and a type in a scope are dropped. Earlier patterns win over later ones for the same name.
 
 `LINES` holds regular expressions for languages without a usable grammar: group 1 is the name.
 """
@@ -198,16 +198,24 @@ SWIFT = """
 """
 
 ELIXIR = """
-(call target: (identifier) @_word (arguments . (alias) @name)
-  (#any-of? @_word "defmodule" "defprotocol" "defimpl")) @module
-(call target: (identifier) @_word (arguments . [
+(call target: (identifier) @word (arguments . (alias) @name)) @module
+(call target: (identifier) @word (arguments . [
     (identifier) @name
     (call target: (identifier) @name)
     (binary_operator left: (call target: (identifier) @name))
     (binary_operator left: (identifier) @name)
-  ])
-  (#any-of? @_word "def" "defp" "defmacro" "defmacrop" "defguard" "defguardp" "defdelegate")) @function
+  ])) @function
 """
+
+# In Elixir a definition is a call of a macro: the word called must be one of these.
+WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "module": frozenset({"defmodule", "defprotocol", "defimpl"}),
+        "function": frozenset(
+            {"def", "defp", "defmacro", "defmacrop", "defguard", "defguardp", "defdelegate"}
+        ),
+    }
+)
 
 LUA = """
 (function_declaration name: (identifier) @name) @function

@@ -2,15 +2,19 @@
 
 Chroma may not be shared: two writers, or a writer beside a reader, lose or corrupt vectors without an error.
 So it is opened, used and closed inside one lock, always with our own embeddings, and a marker file that
-outlives a killed writer tells the next opener to rebuild instead of trusting what is there.
+outlives a killed writer tells the next opener to rebuild instead of trusting what is there. Nor does Chroma
+check its graph files: a missing one silently finds nothing, a cut one ends the process. So a clean close
+seals them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +46,7 @@ class VectorStore:
         self.directory = directory
         self._lock = directory.with_name(directory.name + ".lock")
         self._dirty = directory.with_name(directory.name + ".dirty")
+        self._seal = directory.with_name(directory.name + ".seal")
 
     def sync(
         self,
@@ -121,6 +126,7 @@ class VectorStore:
     def _drop(self) -> None:
         if self.directory.exists():
             shutil.rmtree(self.directory)
+        self._seal.unlink(missing_ok=True)
         self._dirty.unlink(missing_ok=True)
 
     def _write(
@@ -145,40 +151,49 @@ class VectorStore:
                     progress(start + len(batch), len(new))
             if collection.count() != len(keys):
                 raise _Unusable(f"holds {collection.count()} vectors where {len(keys)} were stored")
-        # Only a clean close reaches this line: a killed or failed writer leaves the marker behind.
+        # Only a clean close reaches these lines: a killed or failed writer leaves the marker behind.
+        self._seal.write_text(json.dumps(self._checksums()), encoding="utf-8")
         self._dirty.unlink(missing_ok=True)
+
+    def _checksums(self) -> dict[str, list[int]]:
+        """Size and CRC-32 of the files of each graph that is on disk for good; Chroma rewrites the others."""
+        marks = sorted(self.directory.glob("*/index_metadata.pickle"))
+        files = [file for mark in marks for file in sorted(mark.parent.iterdir())]
+        return {f"{file.parent.name}/{file.name}": [file.stat().st_size, _crc32(file)] for file in files}
+
+    def _is_sealed(self) -> bool:
+        try:
+            return bool(json.loads(self._seal.read_text(encoding="utf-8")) == self._checksums())
+        except (OSError, ValueError):
+            return False
 
     @contextmanager
     def _collection(self, fingerprint: str, *, create: bool) -> Iterator[Any]:
         """The open collection, closed on the way out. Errors of Chroma become `_Unusable`."""
-        import chromadb
-        from chromadb.config import Settings
-        from chromadb.errors import ChromaError, NotFoundError
+        from chromadb.errors import ChromaError
 
         self.directory.mkdir(mode=0o700, exist_ok=True)
         os.chmod(self.directory, 0o700)
+        new = not any(self.directory.iterdir())
+        if not new and not self._is_sealed():
+            raise _Unusable("its files are not those of the last clean close")
+        if new and not create:
+            yield None
+            return
         client = None
         try:
-            client = chromadb.PersistentClient(
-                path=str(self.directory), settings=Settings(anonymized_telemetry=False, allow_reset=False)
-            )
-            try:
-                collection = client.get_collection(COLLECTION, embedding_function=None)
-                if (collection.metadata or {}).get("fingerprint") != fingerprint:
-                    # Same dimensions from another model would be accepted without a word: never mix.
-                    if create:
-                        client.delete_collection(COLLECTION)
-                    raise NotFoundError("another embedder")
-            except NotFoundError:
-                if not create:
-                    yield None
-                    return
-                collection = client.create_collection(
+            client = self._client()
+            if new:
+                client.create_collection(
                     COLLECTION,
                     embedding_function=None,
                     metadata={"fingerprint": fingerprint},
                     configuration={"hnsw": {"space": "cosine", "ef_search": EF_SEARCH}},
                 )
+            collection = _existing(client, fingerprint)
+            if collection is None and create:
+                # Dropped as a whole: Chroma leaves the files of a deleted collection behind.
+                raise _Unusable("it was written by another embedder")
             yield collection
         except (ChromaError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise _Unusable(str(error)) from error
@@ -190,6 +205,39 @@ class VectorStore:
         finally:
             if client is not None:
                 client.close()
+
+    def _client(self) -> Any:
+        import chromadb
+        from chromadb.config import Settings
+        from chromadb.errors import ChromaError
+
+        settings = Settings(anonymized_telemetry=False, allow_reset=False)
+        try:
+            return chromadb.PersistentClient(path=str(self.directory), settings=settings)
+        except ChromaError:
+            # A failed start stays in Chroma's cache of this process, until a second one fails and evicts it.
+            with suppress(ChromaError, AttributeError, ValueError):
+                chromadb.PersistentClient(path=str(self.directory), settings=settings).close()
+            raise
+
+
+def _existing(client: Any, fingerprint: str) -> Any:
+    """The collection of this embedder, or None. Vectors of another one would be accepted without a word."""
+    from chromadb.errors import NotFoundError
+
+    try:
+        collection = client.get_collection(COLLECTION, embedding_function=None)
+    except NotFoundError:
+        return None
+    return collection if (collection.metadata or {}).get("fingerprint") == fingerprint else None
+
+
+def _crc32(file: Path) -> int:
+    value = 0
+    with file.open("rb") as data:
+        while block := data.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value
 
 
 def _ids(collection: Any) -> set[bytes]:

@@ -14,5 +14,5 @@ def definitions(text: str, language: str) -> list[Symbol]:
 
 def parses(text: str, language: str) -> bool | None:
     """Whether the text has no syntax error; None where it has no grammar or is too odd to parse."""
-    root = syntax.parse(text, language)
-    return None if root is None else not root.has_error
+    tree = syntax.parse(text, language)
+    return None if tree is None else not tree.root.has_error

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,42 +18,90 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 20_000
 # Brackets opened and not closed, or the reverse: some grammars need gigabytes for a megabyte of these.
 _UNBALANCED = 2_000
+_BRACKETS = ((b"(", b")"), (b"[", b"]"), (b"{", b"}"))
+# Error recovery takes the square of the text, between two calls of its callback too, over long runs of operators
+# or of one thing (4 KB of "/* " as Swift: 20 s; a megabyte of "/*" as Python: stack overflow). No program looks
+# like that: a block with fewer words than this, or a text that zlib shrinks so much, is not parsed.
+_BLOCK = 2_048
+_WORDS = 0.15
+_REPETITIVE = 25
+# What is slow all the same is stopped. Ordinary files take 0.1 µs a byte. CPU time of this thread, so that a busy
+# machine does not change what comes out.
+_SECONDS = 0.2
+_SECONDS_PER_BYTE = 2e-6
+_READ = 65_536
+_WORD_BYTES = bytes(b for b in range(256) if b >= 128 or chr(b).isalnum() or chr(b) in "_ \t\r\n\f\v")
+_OTHER_BYTES = bytes(b for b in range(256) if not (b >= 128 or chr(b).isalnum() or b == ord("_")))
 # A query looks for the next *named* sibling of every node, so a long run of punctuation costs its square
-# (20,000 brackets in one error node: 0.3 s; a megabyte: minutes).
+# (20,000 brackets in one error node: 0.3 s), and a query cannot be stopped (its callback crashes in 0.26).
 _PUNCTUATION_RUN = 3_000
 _MOST_CHILDREN = 100_000
+_MOST_LARGE_NODES = 20_000
 
 
-def parse(text: str, language: str) -> Node | None:
-    """The root of the syntax tree; None where there is no grammar, or parsing is not worth it or not safe."""
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """A parsed text: the root node, and the bytes its positions count in."""
+
+    root: Node
+    data: bytes
+    grammar: str
+
+    def text(self, node: Node, most: int = 800) -> str:
+        """The text of a node on one line, shortened to about `most` bytes."""
+        raw = self.data[node.start_byte : min(node.end_byte, node.start_byte + most)]
+        return " ".join(raw.decode("utf-8", "replace").split())
+
+    def matches(self, patterns: str) -> list[tuple[int, dict[str, list[Node]]]]:
+        """What a query finds: the number of the pattern, and nodes by capture.
+
+        Predicates such as `#eq?` do not work: the tree has no text of its own, because only a parser that reads
+        by callback can be stopped.
+        """
+        from tree_sitter import QueryCursor
+
+        return QueryCursor(_query(self.grammar, patterns)).matches(self.root)
+
+
+def parse(text: str, language: str) -> Syntax | None:
+    """The syntax tree of a text; None where there is no grammar, or parsing is no use or too slow."""
     grammar = grammar_of(language, text)
-    if grammar is None or _hopeless(text):
+    if grammar is None:
         return None
     # Only row numbers and names are read from the tree, so a lone surrogate may become "?".
-    root = parse_bytes(text.encode("utf-8", "replace"), grammar)
-    return None if _is_hostile(root) else root
-
-
-def parse_bytes(data: bytes, grammar: str) -> Node:
-    """The root of the tree of `data`, without any guard. A parser per call: parsers are not thread-safe."""
+    data = text.encode("utf-8", "replace")
+    if _hopeless(data):
+        return None
     from tree_sitter import Parser
 
-    return Parser(_language(grammar)).parse(data).root_node
-
-
-@cache
-def query(grammar: str, patterns: str) -> Query:
-    """A compiled query; compiling costs milliseconds, so each is kept."""
-    from tree_sitter import Query
-
-    compiled: Query = Query(_language(grammar), patterns)
-    return compiled
+    stop = _deadline(len(data))
+    try:
+        tree = Parser(_language(grammar)).parse(
+            lambda offset, _: data[offset : offset + _READ], progress_callback=lambda *_: stop()
+        )
+    except ValueError:  # stopped
+        return None
+    return None if _is_hostile(tree.root_node) else Syntax(tree.root_node, data, grammar)
 
 
 def last_row(node: Node) -> int:
     """Row of the last character of a node; some grammars count the line end as part of it."""
     end = node.end_point
     return end.row - 1 if end.column == 0 and end.row > node.start_point.row else end.row
+
+
+def _deadline(size: int) -> Callable[[], bool]:
+    end = time.thread_time() + _SECONDS + _SECONDS_PER_BYTE * size
+    return lambda: time.thread_time() > end
+
+
+@cache
+def _query(grammar: str, patterns: str) -> Query:
+    """A compiled query; compiling costs milliseconds, so each is kept."""
+    from tree_sitter import Query
+
+    compiled: Query = Query(_language(grammar), patterns)
+    return compiled
 
 
 @cache
@@ -60,20 +112,34 @@ def _language(grammar: str) -> Language:
     return language
 
 
-def _hopeless(text: str) -> bool:
-    if any(abs(text.count(a) - text.count(b)) > _UNBALANCED for a, b in ("()", "[]", "{}")):
+def _hopeless(data: bytes) -> bool:
+    """Whether a text is plainly no program: each test is for something tree-sitter cannot cope with."""
+    if any(abs(data.count(a) - data.count(b)) > _UNBALANCED for a, b in _BRACKETS):
         return True
-    return len(text) > _LONGEST_LINE and max(map(len, text.split("\n"))) > _LONGEST_LINE
+    if len(data) > _LONGEST_LINE and max(map(len, data.split(b"\n"))) > _LONGEST_LINE:
+        return True
+    if len(data) > _BLOCK // 2 and len(data) > _REPETITIVE * len(zlib.compress(data, 1)):
+        return True
+    return any(_is_noise(data[start : start + _BLOCK]) for start in range(0, len(data), _BLOCK))
+
+
+def _is_noise(block: bytes) -> bool:
+    marks = len(block.translate(None, _WORD_BYTES))
+    words = len(block.translate(None, _OTHER_BYTES))
+    return marks > _BLOCK // 4 and words < _WORDS * (marks + words)
 
 
 def _is_hostile(root: Node) -> bool:
-    """Whether some node is a long run of bare punctuation, or has more children than a program has."""
+    """Whether the tree is wider or deeper than any program's, or has a long run of bare punctuation."""
     pending = [root]
+    seen = 0
     while pending:
         node = pending.pop()
         children = node.child_count
+        seen += 1
+        if seen > _MOST_LARGE_NODES:
+            return True
         if children > _MOST_CHILDREN or children - 2 * node.named_child_count > _PUNCTUATION_RUN:
             return True
-        if node.end_byte - node.start_byte > _PUNCTUATION_RUN:
-            pending.extend(c for c in node.children if c.end_byte - c.start_byte > _PUNCTUATION_RUN)
+        pending.extend(c for c in node.children if c.end_byte - c.start_byte > _PUNCTUATION_RUN)
     return False

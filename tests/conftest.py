@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from tiny_gguf import tiny_codellama  # noqa: F401 - a fixture
 
 # Found before any test changes HOME. Big files: kept between runs, in AGENT_TEST_MODELS where CI wants them.
 MODELS_HOME = Path(

@@ -1,7 +1,8 @@
-"""Builds a tiny CodeLlama-shaped GGUF: the real Llama tokenizer, CodeLlama's metadata, seeded random weights."""
+"""Builds a tiny CodeLlama-shaped GGUF: real tokenizer, CodeLlama's metadata, seeded random weights."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def build(
     return path
 
 
+@functools.cache
 def _vocabulary(*, infill: bool, step: bool) -> tuple[list[bytes], list[float], list[int]]:
     from gguf import GGUFReader
 

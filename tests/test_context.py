@@ -1,0 +1,88 @@
+"""Packing: what fits is packed best first, what does not is named, and no text breaks out of its fence."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chains.context import pack, source_block
+from chains.types import OVER_BUDGET
+from indexers.types import Hit
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def hit(name: str, size: int, score: float = 1.0, scope: tuple[str, ...] = ()) -> Hit:
+    return Hit(f"{name}.py", 1, size, "\n".join(["w"] * size), score, scope=scope)
+
+
+def test_a_block_says_where_it_is_from() -> None:
+    assert (
+        source_block("a/b.py", 3, 4, "x = 1\ny = 2", ("A", "f"))
+        == "[a/b.py:3-4] (in A > f)\n```\nx = 1\ny = 2\n```\n"
+    )
+    assert source_block("a/b.py", 3, 3, "x") == "[a/b.py:3-3]\n```\nx\n```\n"
+
+
+@given(st.text(alphabet="`\nab", max_size=80))
+def test_no_text_closes_its_own_fence(text: str) -> None:
+    block = source_block("a.py", 1, 1, text)
+    fence = block.split("\n")[1]
+    inside = block.removeprefix(f"[a.py:1-1]\n{fence}\n").removesuffix(f"\n{fence}\n")
+    assert inside == text and len(fence) >= 3 and fence not in inside
+    assert re.fullmatch("`+", fence)
+
+
+def test_all_that_fits_is_packed_in_order() -> None:
+    context = pack([hit("a", 10), hit("b", 20, 0.9)], 1_000, words)
+    assert [source.path for source in context.sources] == ["a.py", "b.py"]
+    assert context.dropped == () and context.budget == 1_000
+    assert context.tokens == sum(words(source.text) for source in context.sources)
+
+
+def test_what_does_not_fit_is_named_and_leaves_room_for_others() -> None:
+    context = pack([hit("a", 10), hit("big", 500, 0.9), hit("c", 10, 0.8)], 40, words)
+    assert [source.path for source in context.sources] == ["a.py", "c.py"]
+    assert [(item.label, item.tokens, item.reason) for item in context.dropped] == [
+        ("big.py:1-500", 503, OVER_BUDGET)
+    ]
+
+
+def test_a_much_weaker_hit_is_dropped_for_that() -> None:
+    context = pack([hit("a", 1), hit("b", 1, 0.1)], 1_000, words)
+    assert [source.path for source in context.sources] == ["a.py"]
+    assert "weaker" in context.dropped[0].reason
+
+
+@pytest.mark.parametrize("scores", [(0.0, 0.0), (-1.0, -2.0), (0.0, -1.0)])
+def test_scores_that_say_nothing_drop_nothing(scores: tuple[float, float]) -> None:
+    context = pack([hit("a", 1, scores[0]), hit("b", 1, scores[1])], 1_000, words)
+    assert len(context.sources) == 2
+
+
+def test_the_order_given_is_kept_even_when_the_best_is_not_first() -> None:
+    context = pack([hit("a", 1, 0.5), hit("b", 1, 1.0), hit("c", 1, 0.05)], 1_000, words)
+    assert [source.path for source in context.sources] == ["a.py", "b.py"]
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert pack([], 100, words).sources == () and pack([hit("a", 1)], 0, words).sources == ()
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.floats(0, 1)), max_size=12), st.integers(0, 200))
+def test_the_budget_is_never_passed_and_nothing_is_lost(parts: list[tuple[int, float]], budget: int) -> None:
+    hits = [hit(f"f{i}", size, score) for i, (size, score) in enumerate(parts)]
+    context = pack(hits, budget, words)
+    assert context.tokens <= budget
+    assert len(context.sources) + len(context.dropped) == len(hits)
+
+
+def test_a_source_reads_the_same_whatever_stands_around_it() -> None:
+    alone = pack([hit("a", 5)], 1_000, words).sources[0]
+    among = pack([hit("b", 5, 2.0), hit("a", 5)], 1_000, words).sources[1]
+    assert alone == among
