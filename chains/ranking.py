@@ -243,8 +243,8 @@ def file_name_match(query: Query, path: str) -> float:
     """How far the file's name and the query say the same, in 0..1.
 
     The share of the query's words that the name says (its directory's name counts half), mixed with the share
-    of the name that the query says: `auth.py` fully named by one word of five is a better match than a word of
-    a long name.
+    of the name that the query says: `auth.py` fully named by one word of five is a better match than a word
+    of a long name.
     """
     if not query.words:
         return 0.0

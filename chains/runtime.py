@@ -241,7 +241,10 @@ class Runtime:
         self._decode([token], None)
 
     def _cut(self, length: int) -> int:
-        """Forget everything behind `length`; models that cannot forget a part forget all."""
+        """Forget everything behind `length`, also what an interrupted call left there.
+
+        Models that cannot forget a part forget all.
+        """
         if not self._lib.llama_memory_seq_rm(self._memory, 0, length, -1):
             self._lib.llama_memory_clear(self._memory, True)
             length = 0
@@ -250,8 +253,6 @@ class Runtime:
 
     def _decode(self, ids: Sequence[int], stopped: Callable[[], bool] | None) -> None:
         batch, past = self._batch, len(self.tokens)
-        # What an interrupted call may have left behind.
-        self._lib.llama_memory_seq_rm(self._memory, 0, past, -1)
         batch.n_tokens = len(ids)
         for index, token in enumerate(ids):
             batch.token[index] = token

@@ -144,7 +144,8 @@ class Builder:
         """Compare the work tree with the manifest by file stat alone; nothing is read.
 
         A stat taken within the clock's grain of the file's own time counts as changed: the file may have been
-        written again in the same tick (git calls such entries racy). `trust_stat` lets those pass, for a glance.
+        written again in the same tick (git calls such entries racy). With `trust_stat`
+        those pass, which is enough for a glance.
         """
         files = self.repository.list_files(untracked=self.config.include_untracked)
         added: list[TrackedFile] = []
@@ -158,7 +159,7 @@ class Builder:
                 added.append(file)
                 continue
             stat = stat_file(self.repository.root, file.path) or _NO_STAT
-            if stat != entry.stat or _racy(stat, entry.checked_ns):
+            if stat != entry.stat or (not trust_stat and _racy(stat, entry.checked_ns)):
                 changed.append(file)
             elif not entry.skip:
                 kept += 1
@@ -284,6 +285,7 @@ class Builder:
     def run(self, embedder: Embedder | None) -> IndexReport:
         """Everything: text, keywords, vectors, Chroma. Ctrl-C keeps what is done; the report says so."""
         started = time.monotonic()
+        generation = self.ledger.generation()
         report = self.refresh()
         notes = list(report.notes)
         embedded, interrupted = 0, report.interrupted
@@ -298,10 +300,14 @@ class Builder:
             except KeyboardInterrupt:
                 interrupted = True
             pending = self.ledger.counts(embedder.fingerprint()).pending
-            embedded = before - pending
-        with locked(self._lock, self._wait), self.ledger.transaction():
-            self.ledger.set_meta("indexed_at", str(int(time.time())))
-            self.ledger.set_meta("head", self.repository.head() or "")
+            # Another process may have added chunks meanwhile.
+            embedded = max(0, before - pending)
+        with locked(self._lock, self._wait):
+            with self.ledger.transaction():
+                self.ledger.set_meta("indexed_at", str(int(time.time())))
+                self.ledger.set_meta("head", self.repository.head() or "")
+            if self.ledger.generation() != generation:
+                self.ledger.checkpoint()
         return replace(
             report,
             vectors_embedded=embedded,

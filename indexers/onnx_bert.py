@@ -92,7 +92,11 @@ def build_graph(weights: Path, shape: BertShape) -> bytes:
     Inputs `input_ids` and `attention_mask` (int32, padding on the right); output `pooled`: the token vectors
     of each text added up over its mask. Their mean has the same direction: the caller only normalises.
     """
-    graph = _Graph(read_layout(weights), weights.resolve().name)
+    layout = read_layout(weights)
+    table = layout.get("embeddings.position_embeddings.weight")
+    if table is not None and table.shape != (shape.positions, shape.hidden):
+        raise ModelError(f"{weights} and its config.json do not belong together.", _REMEDY)
+    graph = _Graph(layout, weights.resolve().name)
     mask = graph.op("Cast", "attention_mask", to=1)
     one = graph.ints("one", [1])
     dims = graph.op("Shape", "input_ids")

@@ -262,6 +262,7 @@ def test_chatml_equals_qwens_own_template(qwen_gguf: Path) -> None:
     assert list(frame(CHATML, BENIGN, vocabulary(qwen_gguf)).ids) == jinja(qwen_gguf, BENIGN)
     # Not llama.cpp's guess that Qwen's ordinary token "</s>" ends an answer.
     assert stop_ids(CHATML, vocabulary(qwen_gguf)) == {151643, 151645}
+    assert vocabulary(qwen_gguf).piece(128247) == b"</s>"
 
 
 HOSTILE = (
