@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -25,6 +24,7 @@ from indexers.errors import AgentError, DownloadError, IndexDamaged, ModelError,
 from indexers.git import Repository
 from indexers.index import Index
 from indexers.ledger import Ledger, StoredChunk, translated
+from indexers.locks import locked
 from indexers.types import Hit, IndexReport, Progress
 
 if TYPE_CHECKING:
@@ -431,10 +431,16 @@ class Agent:
             return Ledger(path, shared)
 
     def _reset(self) -> None:
-        self._ledger.close()
-        _unlink_database(self._directory / "ledger.sqlite")
-        shutil.rmtree(self._directory / "chroma", ignore_errors=True)
-        self._ledger = self._open_ledger()
+        builder = self._builder()
+        with locked(builder.lock):
+            builder.store.drop()
+            damaged = [self._ledger.path]
+            if not self._ledger.vectors_are_sound():
+                damaged.append(self._ledger.vectors_path)
+            self._ledger.close()
+            for path in damaged:
+                _unlink_database(path)
+            self._ledger = self._open_ledger()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chains.citing import citation_grammar
 from chains.context import pack
 from chains.parsing import check
 from chains.prompts import prompt_text
@@ -92,7 +93,8 @@ def messages(question: Question, context: Context) -> tuple[BaseMessage, ...]:
     blocks: list[str | dict[str, Any]] = [
         {"type": "text", "text": source.text + "\n"} for source in reversed(context.sources)
     ]
-    blocks.append({"type": "text", "text": f"Question: {question.text}\n"})
+    # Small models follow what they read last.
+    blocks.append({"type": "text", "text": f"Question: {question.text}\n\n{prompt_text('ask_last')}"})
     found.append(HumanMessage(content=blocks))
     return tuple(found)
 
@@ -159,7 +161,8 @@ def answer_stream(
     first = 0.0
     usage: dict[str, Any] = {}
     finish = ""
-    for chunk in model.stream(list(prepared.messages), max_tokens=settings.max_tokens):
+    grammar = citation_grammar([source.label for source in prepared.context.sources])
+    for chunk in model.stream(list(prepared.messages), max_tokens=settings.max_tokens, grammar=grammar):
         piece = chunk.text
         if piece:
             first = first or time.monotonic() - prepared.started

@@ -68,8 +68,8 @@ class Search:
         hits = replace(self, weights=replace(self.weights, same_file=SAME_FILE_READING)).hits(text, k)
         listed = {hit.chunk_id for hit in hits[:WHOLE_FUNCTIONS]}
         reading: list[Hit] = []
-        for rank, hit in enumerate(hits):
-            if rank < WHOLE_FUNCTIONS:
+        for number, hit in enumerate(hits):
+            if number < WHOLE_FUNCTIONS:
                 reading += [hit, *self._rest_of(hit, listed)]
             elif hit.chunk_id not in listed:
                 reading.append(hit)

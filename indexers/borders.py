@@ -20,10 +20,12 @@ _DEEPEST = 12
 _DEEPEST_NODE = 400  # below this a text is not code but brackets
 _NO_BLANK_LINE = 0.12
 _AFTER_HEADER = 0.5  # between a signature and the first thing in the body
+_GLUED = 1.1  # between a comment or decorator and what it belongs to: only where both do not fit
 _CLAUSE = 0.4  # before else, except, ...
 _CLOSER = 3.0
 _BLIND = 1.0  # a line border in the middle of one syntax node
 _AFTER_COMMENT = 0.4
+_AFTER_TITLE = 0.25  # a comment and a blank line above: often the title of what follows
 _PER_COLUMN = 0.015
 _BEFORE_DEFINITION = {
     "class": -0.16,
@@ -37,18 +39,17 @@ _BEFORE_DEFINITION = {
 _BLIND_LEVEL = 1_000
 
 _BODY = re.compile(
-    r"(?:^|_)(?:block|body|list|declarations|statements?|group|arguments)$|ContainerDecl$|Block$", re.I
+    r"(?:^|_)(?:block|body|list|declarations|statements|compound_statement|group|arguments)$|ContainerDecl$",
+    re.I,
 )
-_NOT_A_BODY = frozenset(
-    {"parameter_list", "expression_statement", "attribute_list", "template_parameter_list"}
-)
+_NOT_A_BODY = frozenset({"parameter_list", "attribute_list", "template_parameter_list", "expression_list"})
 # Siblings that belong to what follows them. Anything called a comment does, too.
 _LEADING = frozenset(
     "decorator attribute_item inner_attribute_item attribute attribute_list annotation marker_annotation "
     "modifiers access_specifier template_parameter_list signature haddock pragma".split()
 )
 _LEADING_BY_GRAMMAR = {"elixir": frozenset({"unary_operator"})}
-_CLOSING = re.compile(r"\s*(?:[)\]}]|</|(?:end|fi|done|esac|od)\b(?!\s*[=.(:]))")
+_CLOSING = re.compile(r"\s*(?:[)\]}]|</|\*+/|(?:end|fi|done|esac|od)\b(?!\s*[=.(:]))")
 _CLAUSE_LINE = re.compile(
     r"\s*(?:el(?:se|if|sif|seif)|except|catch|finally|rescue|ensure|when|then|case|default)\b"
 )
@@ -108,12 +109,10 @@ def of_tree(tree: Syntax, lines: Lines, limit: int) -> dict[int, Border]:
         node, level, depth = pending.pop()
         children = node.children
         cuts = list(_between(node, children, lines, leading, depth == 0))
-        for row, is_first in cuts:
-            cost = _PER_LEVEL * min(level, _DEEPEST)
+        for row, extra in cuts:
+            cost = _PER_LEVEL * min(level, _DEEPEST) + extra
             if not lines.after_blank(row):
                 cost += _NO_BLANK_LINE
-            if is_first:
-                cost += _AFTER_HEADER
             if _CLAUSE_LINE.match(lines.text[row]):
                 cost += _CLAUSE
             borders.setdefault(row, Border(cost, level))
@@ -173,23 +172,29 @@ def prefer_definitions(borders: dict[int, Border], definitions: Sequence[Definit
 
 def _between(
     node: Node, children: Sequence[Node], lines: Lines, leading: frozenset[str], is_root: bool
-) -> Iterator[tuple[int, bool]]:
-    """Rows at which a child of `node` begins and may be cut off, and whether it is the first in a body."""
+) -> Iterator[tuple[int, float]]:
+    """Rows at which a child of `node` begins and may be cut off, each with an addition to the cost."""
     last = -1 if is_root else node.start_point.row
     header = _header_end(node, children)
-    is_first = _is_body(node.type)
+    after_header = _AFTER_HEADER if _is_body(node.type) else 0.0
+    after_title = 0.0
     glued = False
     previous_start = last
-    for child in children:
+    for position, child in enumerate(children):
         start = child.start_point.row
         end = last_row(child)
-        if start > last:
-            if start > header and not glued and not _CLOSING.match(lines.text[start]):
-                yield _with_comments(lines, start, last, previous_start), is_first
-                is_first = False
-            kind = child.type
-            glued = "comment" in kind or kind in leading
-            glued = glued and (end + 1 < len(lines.text) and not lines.is_blank(end + 1))
+        kind = child.type
+        is_comment = "comment" in kind
+        if start > last and start > header and not _CLOSING.match(lines.text[start]):
+            if not glued:
+                yield _with_comments(lines, start, last, previous_start), max(after_header, after_title)
+                after_header = 0.0
+            elif not is_comment:
+                yield start, _GLUED
+        if start > last or position == 0:
+            after_title = _AFTER_TITLE if is_comment else 0.0
+            glued = is_comment or kind in leading
+            glued = glued and end + 1 < len(lines.text) and not lines.is_blank(end + 1)
             previous_start = start
         elif end > last:
             glued = False

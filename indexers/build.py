@@ -98,7 +98,7 @@ class Builder:
         self.ledger = ledger
         self.config = config
         self.store = VectorStore(directory / "chroma")
-        self._lock = directory / "index.lock"
+        self.lock = directory / "index.lock"
         self._progress = on_progress or (lambda _: None)
         self._wait = wait_seconds
 
@@ -115,7 +115,7 @@ class Builder:
         current = self.ledger.meta("config") == self.config.fingerprint()
         changes = self.plan(manifest if current else {})
         if not current or changes.added or changes.changed or changes.removed:
-            with locked(self._lock, self._wait):
+            with locked(self.lock, self._wait):
                 # Another process may have done the work while we waited for the lock.
                 current = self.ledger.meta("config") == self.config.fingerprint()
                 if not current:
@@ -258,7 +258,7 @@ class Builder:
                     self._progress(Progress("embed", base + inner, len(todo)))
 
             vectors = embedder.embed_documents([embed_text(item.chunk) for item in batch], tell)
-            with locked(self._lock, self._wait), self.ledger.transaction():
+            with locked(self.lock, self._wait), self.ledger.transaction():
                 self.ledger.put_vectors(fingerprint, [item.vector_key for item in batch], vectors)
                 self.ledger.bump_generation()
             done += len(batch)
@@ -302,7 +302,7 @@ class Builder:
             pending = self.ledger.counts(embedder.fingerprint()).pending
             # Another process may have added chunks meanwhile.
             embedded = max(0, before - pending)
-        with locked(self._lock, self._wait):
+        with locked(self.lock, self._wait):
             with self.ledger.transaction():
                 self.ledger.set_meta("indexed_at", str(int(time.time())))
                 self.ledger.set_meta("head", self.repository.head() or "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from indexers import patterns
@@ -67,7 +69,7 @@ def from_tree(tree: Syntax) -> list[Definition]:
 
 def from_lines(lines: Sequence[str], language: str) -> list[Definition]:
     """Definitions by the shape of their first line, each up to the next line that is indented no deeper."""
-    rules = patterns.LINES.get(language, ())
+    rules = _line_rules(language)
     found: list[Definition] = []
     if not rules:
         return found
@@ -94,6 +96,11 @@ def from_lines(lines: Sequence[str], language: str) -> list[Definition]:
     for _, position in open_:
         ends[position] = last
     return [_with_end(definition, ends[position]) for position, definition in enumerate(found)]
+
+
+@cache
+def _line_rules(language: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((kind, re.compile(pattern)) for kind, pattern in patterns.LINES.get(language, ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -530,6 +530,13 @@ class Ledger:
                 found.setdefault(key, []).append(chunk_id)
         return found
 
+    def vectors_are_sound(self) -> bool:
+        """Whether SQLite can read the file of vectors from end to end; damage shows only where one looks."""
+        try:
+            return bool(self._db.execute("PRAGMA shared.quick_check(1)").fetchone()[0] == "ok")
+        except sqlite3.DatabaseError:
+            return False
+
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the files: whole on their own, and without what was deleted."""
         if not SECURE_DELETE:

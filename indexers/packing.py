@@ -33,7 +33,7 @@ def pack(lines: Lines, borders: Mapping[int, Border], target: int, limit: int) -
 
     Shortest path over the borders: a cut costs by its depth, a chunk by its distance from `target`.
     """
-    last = lines.previous[-1]
+    last = lines.previous[-1] if lines.previous else -1
     if last < 0:
         return []
     first = next(row for row in range(last + 1) if not lines.is_blank(row))

@@ -11,7 +11,6 @@ and a type in a scope are dropped. Earlier patterns win over later ones for the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -104,7 +103,7 @@ KOTLIN = """
 (function_declaration (simple_identifier) @name) @function
 (type_alias (type_identifier) @name) @type
 (property_declaration
-  (modifiers (property_modifier "const")) (variable_declaration (simple_identifier) @name)) @constant
+  (modifiers (property_modifier) @word) (variable_declaration (simple_identifier) @name)) @constant
 (source_file (property_declaration (variable_declaration (simple_identifier) @name)) @constant)
 """
 
@@ -207,9 +206,10 @@ ELIXIR = """
   ])) @function
 """
 
-# In Elixir a definition is a call of a macro: the word called must be one of these.
+# Where the shape is not enough (in Elixir a definition is a call of a macro), `@word` must be one of these.
 WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
+        "constant": frozenset({"const"}),
         "module": frozenset({"defmodule", "defprotocol", "defimpl"}),
         "function": frozenset(
             {"def", "defp", "defmacro", "defmacrop", "defguard", "defguardp", "defdelegate"}
@@ -287,118 +287,113 @@ _WORD = r"([A-Za-z_][\w.$'!?*-]*)"
 _SQL_CREATE = r"(?i)\s*create\s+(?:or\s+(?:replace|alter)\s+)?(?:(?:temp|temporary|unlogged|materialized|unique|global|local|external|recursive|foreign|definer\S*)\s+)*"  # noqa: E501
 _SQL_NAME = r"\s+(?:if\s+not\s+exists\s+)?([\w.\"`\[\]$]+)"
 
-LINES: Mapping[str, tuple[tuple[str, re.Pattern[str]], ...]] = MappingProxyType(
+LINES: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
-        language: tuple((kind, re.compile(pattern)) for kind, pattern in rules)
-        for language, rules in {
-            "sql": (
-                ("type", _SQL_CREATE + "(?:table|view|type|domain|sequence)" + _SQL_NAME),
-                ("function", _SQL_CREATE + "(?:function|procedure|proc|trigger|aggregate)" + _SQL_NAME),
-                ("module", _SQL_CREATE + r"(?:schema|database|package(?:\s+body)?)" + _SQL_NAME),
+        "sql": (
+            ("type", _SQL_CREATE + "(?:table|view|type|domain|sequence)" + _SQL_NAME),
+            ("function", _SQL_CREATE + "(?:function|procedure|proc|trigger|aggregate)" + _SQL_NAME),
+            ("module", _SQL_CREATE + r"(?:schema|database|package(?:\s+body)?)" + _SQL_NAME),
+        ),
+        "dart": (
+            (
+                "class",
+                rf"(?:(?:abstract|sealed|final|base|interface)\s+)*(?:class|mixin|enum|extension)\s+{_WORD}",
             ),
-            "dart": (
-                (
-                    "class",
-                    rf"(?:(?:abstract|sealed|final|base|interface)\s+)*(?:class|mixin|enum|extension)\s+{_WORD}",
-                ),
-                ("function", rf"\s*(?:[\w<>?,\[\]]+\s+)+{_WORD}\s*\([^;]*\)\s*(?:async\*?\s*)?(?:\{{|=>)"),
-            ),
-            "r": (("function", r"\s*([\w.]+)\s*(?:<-|=)\s*function\b"),),
-            "julia": (
-                ("module", rf"(?:bare)?module\s+{_WORD}"),
-                ("class", rf"\s*(?:mutable\s+)?struct\s+{_WORD}"),
-                ("type", rf"\s*abstract\s+type\s+{_WORD}"),
-                ("function", rf"\s*(?:function|macro)\s+{_WORD}"),
-                ("function", r"([A-Za-z_]\w*!?)\([^=]*\)\s*=[^=]"),
-            ),
-            "ocaml": (
-                ("module", r"\s*module\s+(?:type\s+|rec\s+)?([A-Z]\w*)"),
-                ("type", r"\s*type\s+(?:nonrec\s+)?(?:'\w+\s+|\([^)]*\)\s*)?([a-z_]\w*)"),
-                ("function", r"(?:let(?:\s+rec)?|and|val|external)\s+([a-z_][\w']*)"),
-            ),
-            "erlang": (
-                ("module", r"-module\(([\w@]+)\)"),
-                ("type", r"-(?:record|type|opaque)\(?\s*([\w@]+)"),
-                ("constant", r"-define\(\s*(\w+)"),
-                ("function", r"([a-z][\w@]*)\(.*(?:->|when\b|,\s*$)"),
-            ),
-            "clojure": (
-                ("module", r"\(ns\s+(?:\^\S+\s+)*([\w.-]+)"),
-                ("class", r"\((?:defrecord|deftype|defprotocol|definterface)\s+([\w.*+!?<>=-]+)"),
-                ("function", r"\((?:defn-?|defmacro|defmulti|defmethod)\s+(?:\^\S+\s+)*([\w.*+!?<>=/-]+)"),
-                ("constant", r"\(def(?:once)?\s+(?:\^\S+\s+)*([\w.*+!?<>=/-]+)"),
-            ),
-            "elisp": (
-                ("function", r"\((?:cl-)?def(?:un|macro|subst)\s+([^\s()]+)"),
-                ("constant", r"\(def(?:var|const|custom)\s+([^\s()]+)"),
-            ),
-            "objc": (
-                ("class", r"@(?:interface|implementation|protocol)\s+(\w+)"),
-                ("method", r"[-+]\s*\([^)]*\)\s*(\w+)"),
-                ("function", r"(?:static\s+|inline\s+)*[A-Za-z_]\w*[\s*]+(\w+)\([^;]*\)\s*\{"),
-                ("constant", r"#define\s+(\w+)"),
-            ),
-            "perl": (("module", r"\s*package\s+([\w:]+)"), ("function", r"\s*sub\s+(\w+)")),
-            "nix": (("function", r"\s{0,4}([A-Za-z_][\w'-]*)\s*=\s*(?:\w+|\{[^}]*\})\s*:"),),
-            "hcl": (
-                ("class", r'(?:resource|data)\s+"[^"]*"\s+"([^"]+)"'),
-                ("class", r'(?:module|variable|output|provider|job|source|build)\s+"([^"]+)"'),
-            ),
-            "make": (
-                ("function", r"([A-Za-z0-9_./%$(){}-]+)\s*:(?![=:])"),
-                ("constant", r"(?:export\s+)?([A-Za-z_]\w*)\s*[:?+]?="),
-            ),
-            "cmake": (
-                ("function", r"(?i)\s*(?:function|macro|add_executable|add_library)\s*\(\s*([\w.:-]+)"),
-            ),
-            "dockerfile": (("class", r"(?i)FROM\s+.*\sAS\s+(\S+)"),),
-            "proto": (
-                ("class", r"\s*(?:message|service|enum)\s+(\w+)"),
-                ("method", r"\s*rpc\s+(\w+)"),
-            ),
-            "thrift": (("class", r"\s*(?:struct|service|enum|exception|union)\s+(\w+)"),),
-            "graphql": (
-                ("class", r"(?:extend\s+)?(?:type|interface|input|enum|union|scalar)\s+(\w+)"),
-                ("function", r"(?:query|mutation|subscription|fragment|directive)\s+@?(\w+)"),
-            ),
-            "groovy": (
-                ("class", r"\s*(?:\w+\s+)*(?:class|interface|trait|enum)\s+(\w+)"),
-                ("function", r"\s*(?:\w+\s+)*(?:def|void)\s+(\w+)\s*\("),
-            ),
-            "powershell": (
-                ("function", r"(?i)\s*(?:function|filter)\s+([\w:-]+)"),
-                ("class", r"(?i)\s*(?:class|enum)\s+(\w+)"),
-            ),
-            "solidity": (
-                ("class", r"\s*(?:abstract\s+)?(?:contract|interface|library|struct|enum)\s+(\w+)"),
-                ("function", r"\s*(?:function|modifier|event|error)\s+(\w+)"),
-            ),
-            "fsharp": (
-                ("module", r"\s*(?:module|namespace)\s+(?:rec\s+)?([\w.]+)"),
-                ("type", r"\s*(?:type|and)\s+(\w+)"),
-                ("function", r"\s{0,4}let\s+(?:rec\s+|inline\s+)*(\w+)"),
-                ("method", r"\s*(?:static\s+)?(?:member|override)\s+(?:\w+\.)?(\w+)"),
-            ),
-            "elm": (("type", r"type\s+(?:alias\s+)?(\w+)"), ("function", r"([a-z]\w*)\s*:(?!:)")),
-            "purescript": (
-                ("type", r"(?:data|newtype|type|class)\s+(\w+)"),
-                ("function", r"([a-z]\w*)\s*::"),
-            ),
-            "nim": (("function", r"\s*(?:proc|func|method|template|macro|iterator)\s+`?(\w+)"),),
-            "vim": (("function", r"\s*fu(?:n|nction)?!?\s+([\w:#.]+)"),),
-            "fish": (("function", r"\s*function\s+([\w:-]+)"),),
-            "tcl": (("function", r"\s*proc\s+(\S+)"),),
-            "gdscript": (
-                ("class", r"\s*(?:class_name|class)\s+(\w+)"),
-                ("function", r"\s*(?:static\s+)?func\s+(\w+)"),
-            ),
-            "starlark": (("function", r"def\s+(\w+)"), ("constant", r"([A-Za-z_]\w*)\s*=[^=]")),
-            "verilog": (("module", r"\s*(?:module|interface|package)\s+(\w+)"),),
-            "prisma": (("class", r"(?:model|enum|type|datasource|generator)\s+(\w+)"),),
-            "fortran": (
-                ("module", r"(?i)\s*(?:module|program)\s+(?!procedure)(\w+)"),
-                ("function", r"(?i)\s*(?!end)(?:\w+\s+)*(?:subroutine|function)\s+(\w+)"),
-            ),
-        }.items()
+            ("function", rf"\s*(?:[\w<>?,\[\]]+\s+)+{_WORD}\s*\([^;]*\)\s*(?:async\*?\s*)?(?:\{{|=>)"),
+        ),
+        "r": (("function", r"\s*([\w.]+)\s*(?:<-|=)\s*function\b"),),
+        "julia": (
+            ("module", rf"(?:bare)?module\s+{_WORD}"),
+            ("class", rf"\s*(?:mutable\s+)?struct\s+{_WORD}"),
+            ("type", rf"\s*abstract\s+type\s+{_WORD}"),
+            ("function", rf"\s*(?:function|macro)\s+{_WORD}"),
+            ("function", r"([A-Za-z_]\w*!?)\([^=]*\)\s*=[^=]"),
+        ),
+        "ocaml": (
+            ("module", r"\s*module\s+(?:type\s+|rec\s+)?([A-Z]\w*)"),
+            ("type", r"\s*type\s+(?:nonrec\s+)?(?:'\w+\s+|\([^)]*\)\s*)?([a-z_]\w*)"),
+            ("function", r"(?:let(?:\s+rec)?|and|val|external)\s+([a-z_][\w']*)"),
+        ),
+        "erlang": (
+            ("module", r"-module\(([\w@]+)\)"),
+            ("type", r"-(?:record|type|opaque)\(?\s*([\w@]+)"),
+            ("constant", r"-define\(\s*(\w+)"),
+            ("function", r"([a-z][\w@]*)\(.*(?:->|when\b|,\s*$)"),
+        ),
+        "clojure": (
+            ("module", r"\(ns\s+(?:\^\S+\s+)*([\w.-]+)"),
+            ("class", r"\((?:defrecord|deftype|defprotocol|definterface)\s+([\w.*+!?<>=-]+)"),
+            ("function", r"\((?:defn-?|defmacro|defmulti|defmethod)\s+(?:\^\S+\s+)*([\w.*+!?<>=/-]+)"),
+            ("constant", r"\(def(?:once)?\s+(?:\^\S+\s+)*([\w.*+!?<>=/-]+)"),
+        ),
+        "elisp": (
+            ("function", r"\((?:cl-)?def(?:un|macro|subst)\s+([^\s()]+)"),
+            ("constant", r"\(def(?:var|const|custom)\s+([^\s()]+)"),
+        ),
+        "objc": (
+            ("class", r"@(?:interface|implementation|protocol)\s+(\w+)"),
+            ("method", r"[-+]\s*\([^)]*\)\s*(\w+)"),
+            ("function", r"(?:static\s+|inline\s+)*[A-Za-z_]\w*[\s*]+(\w+)\([^;]*\)\s*\{"),
+            ("constant", r"#define\s+(\w+)"),
+        ),
+        "perl": (("module", r"\s*package\s+([\w:]+)"), ("function", r"\s*sub\s+(\w+)")),
+        "nix": (("function", r"\s{0,4}([A-Za-z_][\w'-]*)\s*=\s*(?:\w+|\{[^}]*\})\s*:"),),
+        "hcl": (
+            ("class", r'(?:resource|data)\s+"[^"]*"\s+"([^"]+)"'),
+            ("class", r'(?:module|variable|output|provider|job|source|build)\s+"([^"]+)"'),
+        ),
+        "make": (
+            ("function", r"([A-Za-z0-9_./%$(){}-]+)\s*:(?![=:])"),
+            ("constant", r"(?:export\s+)?([A-Za-z_]\w*)\s*[:?+]?="),
+        ),
+        "cmake": (("function", r"(?i)\s*(?:function|macro|add_executable|add_library)\s*\(\s*([\w.:-]+)"),),
+        "dockerfile": (("class", r"(?i)FROM\s+.*\sAS\s+(\S+)"),),
+        "proto": (
+            ("class", r"\s*(?:message|service|enum)\s+(\w+)"),
+            ("method", r"\s*rpc\s+(\w+)"),
+        ),
+        "thrift": (("class", r"\s*(?:struct|service|enum|exception|union)\s+(\w+)"),),
+        "graphql": (
+            ("class", r"(?:extend\s+)?(?:type|interface|input|enum|union|scalar)\s+(\w+)"),
+            ("function", r"(?:query|mutation|subscription|fragment|directive)\s+@?(\w+)"),
+        ),
+        "groovy": (
+            ("class", r"\s*(?:\w+\s+)*(?:class|interface|trait|enum)\s+(\w+)"),
+            ("function", r"\s*(?:\w+\s+)*(?:def|void)\s+(\w+)\s*\("),
+        ),
+        "powershell": (
+            ("function", r"(?i)\s*(?:function|filter)\s+([\w:-]+)"),
+            ("class", r"(?i)\s*(?:class|enum)\s+(\w+)"),
+        ),
+        "solidity": (
+            ("class", r"\s*(?:abstract\s+)?(?:contract|interface|library|struct|enum)\s+(\w+)"),
+            ("function", r"\s*(?:function|modifier|event|error)\s+(\w+)"),
+        ),
+        "fsharp": (
+            ("module", r"\s*(?:module|namespace)\s+(?:rec\s+)?([\w.]+)"),
+            ("type", r"\s*(?:type|and)\s+(\w+)"),
+            ("function", r"\s{0,4}let\s+(?:rec\s+|inline\s+)*(\w+)"),
+            ("method", r"\s*(?:static\s+)?(?:member|override)\s+(?:\w+\.)?(\w+)"),
+        ),
+        "elm": (("type", r"type\s+(?:alias\s+)?(\w+)"), ("function", r"([a-z]\w*)\s*:(?!:)")),
+        "purescript": (
+            ("type", r"(?:data|newtype|type|class)\s+(\w+)"),
+            ("function", r"([a-z]\w*)\s*::"),
+        ),
+        "nim": (("function", r"\s*(?:proc|func|method|template|macro|iterator)\s+`?(\w+)"),),
+        "vim": (("function", r"\s*fu(?:n|nction)?!?\s+([\w:#.]+)"),),
+        "fish": (("function", r"\s*function\s+([\w:-]+)"),),
+        "tcl": (("function", r"\s*proc\s+(\S+)"),),
+        "gdscript": (
+            ("class", r"\s*(?:class_name|class)\s+(\w+)"),
+            ("function", r"\s*(?:static\s+)?func\s+(\w+)"),
+        ),
+        "starlark": (("function", r"def\s+(\w+)"), ("constant", r"([A-Za-z_]\w*)\s*=[^=]")),
+        "verilog": (("module", r"\s*(?:module|interface|package)\s+(\w+)"),),
+        "prisma": (("class", r"(?:model|enum|type|datasource|generator)\s+(\w+)"),),
+        "fortran": (
+            ("module", r"(?i)\s*(?:module|program)\s+(?!procedure)(\w+)"),
+            ("function", r"(?i)\s*(?!end)(?:\w+\s+)*(?:subroutine|function)\s+(\w+)"),
+        ),
     }
 )

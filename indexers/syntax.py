@@ -19,21 +19,23 @@ _LONGEST_LINE = 20_000
 # Brackets opened and not closed, or the reverse: some grammars need gigabytes for a megabyte of these.
 _UNBALANCED = 2_000
 _BRACKETS = ((b"(", b")"), (b"[", b"]"), (b"{", b"}"))
-# Error recovery takes the square of the text, between two calls of its callback too, over long runs of operators
-# or of one thing (4 KB of "/* " as Swift: 20 s; a megabyte of "/*" as Python: stack overflow). No program looks
-# like that: a block with fewer words than this, or a text that zlib shrinks so much, is not parsed.
+# Over long runs of operators, or of one thing repeated, error recovery takes the square of the text, and
+# does not call back meanwhile (4 KB of "/* " as Swift: 20 s; a megabyte of "/*" as Python: stack
+# overflow). No program has so few words in a block, or is shrunk so much by zlib: such a text is not
+# parsed.
 _BLOCK = 2_048
 _WORDS = 0.15
 _REPETITIVE = 25
-# What is slow all the same is stopped. Ordinary files take 0.1 µs a byte. CPU time of this thread, so that a busy
-# machine does not change what comes out.
+# What is slow all the same is stopped; ordinary files take 0.1 microseconds a byte. CPU time of this
+# thread, so that a busy machine does not change what comes out.
 _SECONDS = 0.2
 _SECONDS_PER_BYTE = 2e-6
 _READ = 65_536
 _WORD_BYTES = bytes(b for b in range(256) if b >= 128 or chr(b).isalnum() or chr(b) in "_ \t\r\n\f\v")
 _OTHER_BYTES = bytes(b for b in range(256) if not (b >= 128 or chr(b).isalnum() or b == ord("_")))
 # A query looks for the next *named* sibling of every node, so a long run of punctuation costs its square
-# (20,000 brackets in one error node: 0.3 s), and a query cannot be stopped (its callback crashes in 0.26).
+# (20,000 brackets in one error node: 0.3 s), and a query cannot be stopped (its callback crashes in
+# 0.26).
 _PUNCTUATION_RUN = 3_000
 _MOST_CHILDREN = 100_000
 _MOST_LARGE_NODES = 20_000
@@ -55,8 +57,8 @@ class Syntax:
     def matches(self, patterns: str) -> list[tuple[int, dict[str, list[Node]]]]:
         """What a query finds: the number of the pattern, and nodes by capture.
 
-        Predicates such as `#eq?` do not work: the tree has no text of its own, because only a parser that reads
-        by callback can be stopped.
+        Predicates such as `#eq?` do not work: the tree has no text of its own, as only a parser that reads by
+        callback can be stopped.
         """
         from tree_sitter import QueryCursor
 

@@ -81,7 +81,7 @@ def test_usage_and_finish_reason_are_kept() -> None:
 def test_the_length_limit_reaches_the_model_and_is_told() -> None:
     model = ScriptedChat(script=[ANSWER])
     _, answer = answered(model, max_tokens=3)
-    assert model.options == [{"max_tokens": 3}]
+    assert [options["max_tokens"] for options in model.options] == [3]
     assert answer.usage.finish_reason == "length" and answer.text == "`retry_call` sleeps a"
 
 
@@ -118,7 +118,7 @@ def test_the_best_source_stands_nearest_to_the_question() -> None:
     assert isinstance(human, HumanMessage) and isinstance(human.content, list)
     texts = [block["text"] for block in human.content if isinstance(block, dict)]
     assert texts[0].startswith("[src/config.py:1-1]") and texts[1].startswith("[src/retry.py:10-12] (in Net)")
-    assert texts[2] == "Question: how?\n"
+    assert len(texts) == 3 and texts[2].startswith("Question: how?\n")
 
 
 def test_only_the_last_turns_are_taken_along_oldest_first() -> None:

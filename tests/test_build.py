@@ -20,6 +20,7 @@ from indexers.build import Builder, vector_key
 from indexers.config import IndexConfig
 from indexers.embedding import open_embedder
 from indexers.errors import BusyError
+from indexers.files import stat_file
 from indexers.git import Repository
 from indexers.index import Index
 from indexers.ledger import Ledger
@@ -105,7 +106,7 @@ class Place:
 
 
 def age(root: Path) -> None:
-    """Make every file and the clock's view of it old: no stat is racy after this."""
+    """Set the time of every file back; that the system saw it change just now remains."""
     for path in root.rglob("*"):
         if path.is_file() and ".git" not in path.parts:
             os.utime(path, (LONG_AGO, LONG_AGO))
@@ -463,6 +464,22 @@ def test_a_file_from_the_future_is_not_read_for_ever(place: Place, monkeypatch: 
     monkeypatch.setattr("indexers.build.time.time_ns", lambda: now() + 3_000_000_000)
     place.run()
     assert place.builder().plan(place.ledger.manifest()).changed == ()
+
+
+@pytest.mark.usefixtures("racy")
+@pytest.mark.parametrize(
+    ("seconds", "changed"), [(-5, True), (0, True), (1, True), (1.9, True), (2.1, False), (60, False)]
+)
+def test_a_stat_is_trusted_once_its_tick_is_over(place: Place, seconds: float, changed: bool) -> None:
+    """Even of a file whose own time was set back: what counts is when the system saw it change."""
+    age(place.root)
+    place.builder().refresh()
+    stat = stat_file(place.root, "src/beta.py")
+    assert stat is not None and stat.mtime_ns == LONG_AGO * 10**9
+    manifest = place.ledger.manifest()
+    looked = stat.ctime_ns + int(seconds * 1e9)
+    manifest["src/beta.py"] = replace(manifest["src/beta.py"], checked_ns=looked)
+    assert ("src/beta.py" in [f.path for f in place.builder().plan(manifest).changed]) is changed
 
 
 @pytest.mark.usefixtures("racy")

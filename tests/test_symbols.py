@@ -37,8 +37,8 @@ def main() -> int:
     x = 1
     return x
 ''',
-        """RETRIES constant 2, timeout constant 3, Client class 6, open method 11, inner function 12,
-        close method 18, main function 21""",
+        """RETRIES constant 2, timeout constant 3, Client class 6, open method 11, inner function
+        12, close method 18, main function 21""",
     ),
     "javascript": (
         """\
@@ -61,8 +61,8 @@ function* walk() {}
 export default function start() {}
 const api = { fetch: function () {} };
 """,
-        """LIMIT constant 2, run function 3, stop function 7, Queue class 8, onDone method 10, push method 12,
-        walk function 16, start function 17, api constant 18, fetch function 18""",
+        """LIMIT constant 2, run function 3, stop function 7, Queue class 8, onDone method 10, push
+        method 12, walk function 16, start function 17, api constant 18, fetch function 18""",
     ),
     "typescript": (
         """\
@@ -85,8 +85,8 @@ export abstract class Shape {
 }
 export const origin: Point = { x: 0 };
 """,
-        """Point class 2, norm method 4, Pair type 6, Color class 7, Geo module 8, area function 9, Shape class 12,
-        area method 14, scale method 15, handler method 16, origin constant 18""",
+        """Point class 2, norm method 4, Pair type 6, Color class 7, Geo module 8, area function 9,
+        Shape class 12, area method 14, scale method 15, handler method 16, origin constant 18""",
     ),
     "tsx": (
         """\
@@ -125,8 +125,8 @@ func (s *Stack[T]) Push(item T) {
 
 func New() *Stack[int] { return nil }
 """,
-        """Max constant 5, Min constant 6, Default constant 9, Other constant 9, Stack class 12, Reader class 14,
-        ID type 16, Push method 19, New function 24""",
+        """Max constant 5, Min constant 6, Default constant 9, Other constant 9, Stack class 12,
+        Reader class 14, ID type 16, Push method 19, New function 24""",
     ),
     "rust": (
         """\
@@ -158,8 +158,9 @@ static COUNT: u32 = 1;
 type Pair = (u32, u32);
 macro_rules! square { ($x:expr) => { $x * $x }; }
 """,
-        """Circle class 5, SIDES constant 11, area method 13, Area class 18, area method 19, Kind class 21,
-        inner module 22, helper function 23, COUNT constant 25, Pair type 26, square function 27""",
+        """Circle class 5, SIDES constant 11, area method 13, Area class 18, area method 19, Kind
+        class 21, inner module 22, helper function 23, COUNT constant 25, Pair type 26, square
+        function 27""",
     ),
     "java": (
         """\
@@ -185,8 +186,8 @@ public class Cache<K> extends Base {
 interface Store { void put(); }
 record Point(int x) {}
 """,
-        """Cache class 5, SIZE constant 6, Cache method 8, get method 12, Mode class 17, Store class 20, put method 20,
-        Point class 21""",
+        """Cache class 5, SIZE constant 6, Cache method 8, get method 12, Mode class 17, Store
+        class 20, put method 20, Point class 21""",
     ),
     "kotlin": (
         """\
@@ -215,8 +216,9 @@ fun String.shout(x: Int) = x
 typealias Id = Int
 val top = 3
 """,
-        """User class 4, greet method 5, Factory class 7, MAX constant 8, Repo class 12, find method 13,
-        Registry class 16, add method 17, shout function 22, Id type 23, top constant 24""",
+        """User class 4, greet method 5, Factory class 7, MAX constant 8, Repo class 12, find
+        method 13, Registry class 16, add method 17, shout function 22, Id type 23, top constant
+        24""",
     ),
     "c": (
         """\
@@ -241,8 +243,8 @@ push(node_t *n, int a)
     return n;
 }
 """,
-        """MAX constant 2, SQ function 3, node class 6, node_t type 9, color class 10, proto function 12,
-        push function 16""",
+        """MAX constant 2, SQ function 3, node class 6, node_t type 9, color class 10, proto
+        function 12, push function 16""",
     ),
     "cpp": (
         """\
@@ -271,8 +273,8 @@ T& Shape<T>::scale(int by) {
 
 }  // namespace geo
 """,
-        """geo module 3, Shape class 7, Shape method 9, ~Shape method 10, area method 11, operator== method 12,
-        Pair type 15, SIDES constant 16, scale method 19""",
+        """geo module 3, Shape class 7, Shape method 9, ~Shape method 10, area method 11,
+        operator== method 12, Pair type 15, SIDES constant 16, scale method 19""",
     ),
     "csharp": (
         """\
@@ -303,9 +305,9 @@ namespace App.Core
     delegate void Handler(int a);
 }
 """,
-        """App.Core module 1, Service class 5, Max constant 7, Service method 8, Run method 12, Local function 14,
-        Size method 18, IService class 21, Stop method 21, Point class 22, Pair class 23, Mode class 24,
-        Handler type 25""",
+        """App.Core module 1, Service class 5, Max constant 7, Service method 8, Run method 12,
+        Local function 14, Size method 18, IService class 21, Stop method 21, Point class 22,
+        Pair class 23, Mode class 24, Handler type 25""",
     ),
     "php": (
         """\
@@ -332,8 +334,8 @@ trait Loud {}
 enum Suit { case A; }
 function helper() {}
 """,
-        """LIMIT constant 4, User class 8, ROLE constant 10, greet method 13, Named class 19, name method 19,
-        Loud class 20, Suit class 21, helper function 22""",
+        """LIMIT constant 4, User class 8, ROLE constant 10, greet method 13, Named class 19, name
+        method 19, Loud class 20, Suit class 21, helper function 22""",
     ),
     "ruby": (
         """\
@@ -357,8 +359,8 @@ end
 
 def helper = 1
 """,
-        """Shop module 2, Cart class 3, LIMIT constant 4, add method 8, build method 12, == method 15,
-        helper function 19""",
+        """Shop module 2, Cart class 3, LIMIT constant 4, add method 8, build method 12, == method
+        15, helper function 19""",
     ),
     "scala": (
         """\
@@ -380,8 +382,8 @@ case class Point(x: Int)
 type Id = Int
 enum Color { case Red }
 """,
-        """Main class 4, Limit constant 5, run method 7, Box class 13, get method 13, Named class 14, name method 14,
-        Point class 15, Id type 16, Color class 17""",
+        """Main class 4, Limit constant 5, run method 7, Box class 13, get method 13, Named class
+        14, name method 14, Point class 15, Id type 16, Color class 17""",
     ),
     "swift": (
         """\
@@ -403,8 +405,9 @@ func helper() {}
 typealias Id = Int
 let Limit = 3
 """,
-        """Store class 2, init method 4, find method 6, Point class 11, norm method 11, Mode class 12, Named class 13,
-        name method 13, clear method 14, helper function 15, Id type 16, Limit constant 17""",
+        """Store class 2, init method 4, find method 6, Point class 11, norm method 11, Mode class
+        12, Named class 13, name method 13, clear method 14, helper function 15, Id type 16,
+        Limit constant 17""",
     ),
     "elixir": (
         '''\
@@ -432,8 +435,8 @@ defimpl Size, for: Shop.Cart do
   def size(_), do: 1
 end
 ''',
-        """Shop.Cart module 1, add function 8, empty function 13, hidden function 14, twice function 16,
-        Size module 21, size function 22""",
+        """Shop.Cart module 1, add function 8, empty function 13, hidden function 14, twice
+        function 16, Size module 21, size function 22""",
     ),
     "lua": (
         """\
@@ -541,7 +544,8 @@ create view active as select 1;
 CREATE PROCEDURE clean() LANGUAGE SQL AS $$ SELECT 1 $$;
 CREATE SCHEMA shop;
 """,
-        """shop.users type 2, add_user function 8, active type 14, clean function 15, shop module 16""",
+        """shop.users type 2, add_user function 8, active type 14, clean function 15, shop module
+        16""",
     ),
 }
 
@@ -610,21 +614,37 @@ def test_c_header_of_cpp() -> None:
     [
         ("dart", "class A {\n  int f(int a) {\n    return a;\n  }\n}\n", "A class 1, f method 2"),
         ("r", "# adds\nadd <- function(a) {\n  a\n}\n", "add function 2"),
-        ("julia", "module M\nstruct P\n  x\nend\nfunction f(x)\n  x\nend\nend\n", "M module 1, P class 2, f function 5"),
+        (
+            "julia",
+            "module M\nstruct P\n  x\nend\nfunction f(x)\n  x\nend\nend\n",
+            "M module 1, P class 2, f function 5",
+        ),
         ("ocaml", "type t = int\nlet rec f x =\n  x\n", "t type 1, f function 2"),
-        ("erlang", "-module(a).\nf(0) -> 1;\nf(X) -> X.\ng() -> 2.\n", "a module 1, f function 2, g function 4"),
+        (
+            "erlang",
+            "-module(a).\nf(0) -> 1;\nf(X) -> X.\ng() -> 2.\n",
+            "a module 1, f function 2, g function 4",
+        ),
         ("clojure", "(ns a.b)\n(defn f [x]\n  x)\n(def k 1)\n", "a.b module 1, f function 2, k constant 4"),
         ("objc", "@interface A : B\n- (int)run:(int)a;\n@end\n", "A class 1, run method 2"),
         ("perl", "package A::B;\nsub run {\n  1\n}\n", "A::B module 1, run function 2"),
         ("hcl", 'resource "aws_x" "web" {\n  a = 1\n}\n', "web class 1"),
         ("make", "CC := gcc\nall: a b\n\tcc x\n", "CC constant 1, all function 2"),
-        ("proto", "message A {\n  int32 x = 1;\n}\nservice S {\n  rpc Get(A) returns (A);\n}\n", "A class 1, S class 4, Get method 5"),
+        (
+            "proto",
+            "message A {\n  int32 x = 1;\n}\nservice S {\n  rpc Get(A) returns (A);\n}\n",
+            "A class 1, S class 4, Get method 5",
+        ),
         ("solidity", "contract A {\n  function f() public {}\n}\n", "A class 1, f method 2"),
-        ("vue", "<template>\n <b/>\n</template>\n<script>\nexport default {\n  run() {\n  },\n}\n</script>\n", "run method 6"),
+        (
+            "vue",
+            "<template>\n <b/>\n</template>\n<script>\nexport default {\n  run() {\n  },\n}\n</script>\n",
+            "run method 6",
+        ),
         ("markdown", "# A\n\ntext\n\n## B `c`\n", "A section 1, B `c` section 5"),
         ("rst", "=====\nTitle\n=====\n\nPart\n----\n\ntext\n", "Title section 2, Part section 5"),
     ],
-)  # fmt: skip
+)
 def test_other_languages(language: str, text: str, expected: str) -> None:
     found = [(symbol.name, symbol.kind, symbol.line) for symbol in definitions(text, language)]
     assert found == listed(expected)
