@@ -19,8 +19,8 @@ def source_block(path: str, start_line: int, end_line: int, text: str, scope: Se
     The fence is longer than any run of backticks inside, so that the text cannot close it.
     """
     fence = "`" * max(3, _longest_run(text, "`") + 1)
-    inside = f" (in {' > '.join(scope)})" if scope else ""
-    return f"[{path}:{start_line}-{end_line}]{inside}\n{fence}\n{text}\n{fence}\n"
+    inside = f", inside {' > '.join(scope)}" if scope else ""
+    return f"Source [{path}:{start_line}-{end_line}]{inside}:\n{fence}\n{text}\n{fence}\n"
 
 
 def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
