@@ -20,11 +20,11 @@ from chains.retrieval import Search, relevant
 from chains.types import Answer, Question, Retrieved, Turn
 from indexers.build import Builder
 from indexers.config import IndexConfig
-from indexers.errors import AgentError, DownloadError, IndexDamaged, ModelError, UsageError
+from indexers.errors import AgentError, BusyError, DownloadError, IndexDamaged, ModelError, UsageError
 from indexers.git import Repository
 from indexers.index import Index
 from indexers.ledger import Ledger, StoredChunk, translated
-from indexers.locks import locked
+from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.types import Hit, IndexReport, Progress
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ OnProgress = Callable[[Progress], None]
 # How long a search may spend on vectors that its candidates lack, in seconds.
 EMBED_WHILE_WAITING = 1.5
 MAX_RESULTS = 1_000
+# How long a search waits for another process that is indexing before it answers from what is there, in seconds.
+WAIT_TO_REFRESH = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Agent:
         self._embedder: Embedder | None = None
         self._embedder_tried = False
         self._llm: LlamaCpp | None = None
+        self._fresh = False
         self._index_cache: Index | None = None
         self._ledger = self._open_ledger()
 
@@ -141,10 +144,22 @@ class Agent:
             report = self._builder().run(embedder)
         return replace(report, notes=(*report.notes, *self._take_notes()))
 
-    def refresh(self) -> IndexReport:
-        """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did."""
-        with self._guarded():
-            report = self._builder().refresh()
+    def refresh(self) -> IndexReport | None:
+        """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did.
+
+        None, with a note, when another process is indexing: what it has stored so far is answered from.
+        :raises BusyError: another process is indexing, and nothing is stored yet.
+        """
+        try:
+            with self._guarded():
+                report = self._builder(WAIT_TO_REFRESH).refresh()
+        except BusyError as error:
+            if not self._ledger.counts("").chunks:
+                raise
+            self.notes.append(f"{error.message} Answered from what is indexed so far.")
+            self._fresh = False
+            return None
+        self._fresh = True
         if report.interrupted:
             raise KeyboardInterrupt
         return report
@@ -391,9 +406,14 @@ class Agent:
             self._index_cache = Index(self._ledger, self._builder().store)
         return self._index_cache
 
-    def _builder(self) -> Builder:
+    def _builder(self, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Builder:
         return Builder(
-            self.repository, self._ledger, self._index_config(), self._directory, on_progress=self._progress
+            self.repository,
+            self._ledger,
+            self._index_config(),
+            self._directory,
+            on_progress=self._progress,
+            wait_seconds=wait_seconds,
         )
 
     def _index_config(self) -> IndexConfig:
@@ -412,7 +432,7 @@ class Agent:
             "files": counts.files,
             "chunks": counts.chunks,
             "vectors_pending": counts.pending,
-            "fresh": True,
+            "fresh": self._fresh,
         }
 
     def _open_ledger(self) -> Ledger:

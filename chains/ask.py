@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chains.citing import citation_grammar
 from chains.context import pack
 from chains.parsing import check
 from chains.prompts import prompt_text
@@ -31,6 +30,12 @@ HITS = 24
 _FRAMING_TOKENS = 64
 _LEAST_CONTEXT = 128
 _HISTORY_TURNS = 3
+# A sentence shorter than this may well be said three times.
+_LEAST_REPEATED = 30
+_ALLOWED_REPEATS = 2
+_SENTENCE_ENDS = ".!?\n]"
+_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
+REPEATED = "repetition"
 _PRONOUNS = frozenset(
     """it its that this they them those these there he she his her one ones same former latter
     also""".split()
@@ -99,30 +104,37 @@ def messages(question: Question, context: Context) -> tuple[BaseMessage, ...]:
     return tuple(found)
 
 
-def source_budget(model: CountingModel, question: Question, settings: AskSettings) -> int:
-    """Tokens left for sources in this model's window.
+def fitting(model: CountingModel, question: Question, settings: AskSettings) -> tuple[Question, int]:
+    """The question with as many of its latest turns as fit, and the tokens left for sources in this model's window.
 
     :raises ContextTooSmall: question, instructions and answer alone do not fit.
     """
-    fixed = model.count_tokens(prompt_text("ask")) + model.count_tokens(question.text) + _FRAMING_TOKENS
-    for turn in question.history[-_HISTORY_TURNS:]:
-        fixed += model.count_tokens(turn.question) + model.count_tokens(turn.answer) + _FRAMING_TOKENS // 4
-    room = model.context_window - fixed - settings.max_tokens
+    asked = (question.text, prompt_text("ask"), prompt_text("ask_last"))
+    fixed = sum(map(model.count_tokens, asked)) + _FRAMING_TOKENS + settings.max_tokens
+    room = model.context_window - fixed
     if room < _LEAST_CONTEXT:
         raise ContextTooSmall(
-            f"The question and its instructions take {fixed:,} tokens and the answer may take "
+            f"The question and its instructions take {fixed - settings.max_tokens:,} tokens and the answer may take "
             f"{settings.max_tokens:,}, but the model's context window has {model.context_window:,}.",
-            "Shorten the question, lower --max-tokens, or choose a model with a larger context: "
-            "agent models list",
+            "Shorten the question, lower --max-tokens, or choose a model with a larger context (agent models list).",
         )
-    return min(settings.context_tokens, room)
+    turns: list[Turn] = []
+    # Sources come before old turns: half of the room is theirs, whatever was said before.
+    spare = room - min(settings.context_tokens, max(room // 2, _LEAST_CONTEXT))
+    for turn in reversed(question.history[-_HISTORY_TURNS:]):
+        spare -= model.count_tokens(turn.question) + model.count_tokens(turn.answer) + _FRAMING_TOKENS // 4
+        if spare < 0:
+            break
+        room -= model.count_tokens(turn.question) + model.count_tokens(turn.answer) + _FRAMING_TOKENS // 4
+        turns.insert(0, turn)
+    return replace(question, history=tuple(turns)), min(settings.context_tokens, room)
 
 
 def prepare(
     question: Question, retrieved: Retrieved, model: CountingModel, settings: AskSettings, started: float
 ) -> Prepared:
     """Pack what was found into the model's budget and write the messages."""
-    budget = source_budget(model, question, settings)
+    question, budget = fitting(model, question, settings)
     context = pack(retrieved.hits, budget, model.count_tokens)
     if retrieved.relevant and retrieved.hits and not context.sources:
         smallest = min(item.tokens for item in context.dropped if item.reason == OVER_BUDGET)
@@ -161,8 +173,8 @@ def answer_stream(
     first = 0.0
     usage: dict[str, Any] = {}
     finish = ""
-    grammar = citation_grammar([source.label for source in prepared.context.sources])
-    for chunk in model.stream(list(prepared.messages), max_tokens=settings.max_tokens, grammar=grammar):
+    writing = model.stream(list(prepared.messages), max_tokens=settings.max_tokens)
+    for chunk in writing:
         piece = chunk.text
         if piece:
             first = first or time.monotonic() - prepared.started
@@ -171,7 +183,26 @@ def answer_stream(
         if chunk.usage_metadata:
             usage = dict(chunk.usage_metadata)
         finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+        if repeats("".join(pieces)):
+            finish = REPEATED
+            usage = usage or {"input_tokens": _prompt_tokens(model, prepared), "output_tokens": len(pieces)}
+            # Closing the stream stops the model; a plain iterator has nothing to close.
+            getattr(writing, "close", lambda: None)()
+            break
     yield finished(prepared, "".join(pieces), usage, finish, first, model_name)
+
+
+def repeats(text: str) -> bool:
+    """Whether the text ends in a sentence it has said twice before: a small model that goes round in circles."""
+    if text[-1:] not in _SENTENCE_ENDS:
+        return False
+    said = [part.strip() for part in _SENTENCES.split(text) if len(part.strip()) >= _LEAST_REPEATED]
+    return bool(said) and said.count(said[-1]) > _ALLOWED_REPEATS
+
+
+def _prompt_tokens(model: Any, prepared: Prepared) -> int:
+    counted = getattr(model, "prompt_tokens", None)
+    return len(counted(list(prepared.messages))) if counted else 0
 
 
 def finished(

@@ -59,6 +59,8 @@ _PRODUCTS = frozenset(
     webassembly""".split()
 )
 _MAX_ATTRIBUTED = 4
+_RUN_WORDS = 6
+_PLAIN_WORD = re.compile(r"[^\W_]+")
 _NOTHING_NAMED = "the sentence names nothing that could be looked up"
 _ELSEWHERE = "what the sentence names stands in another place it cites"
 
@@ -88,12 +90,13 @@ class _Shown:
     source: Source
     words: frozenset[str]
     squeezed: str
+    runs: frozenset[tuple[str, ...]]
 
     @classmethod
     def of(cls, source: Source) -> _Shown:
         # The label is ours: that a path says "retry" does not mean that `retry` stands in the file.
-        text = source.text.removeprefix(f"[{source.label}]")
-        return cls(source, _words(text), _squeeze(text))
+        text = source.text.removeprefix(f"Source [{source.label}]")
+        return cls(source, _words(text), _squeeze(text), frozenset(_runs(text)))
 
 
 @dataclass(slots=True)
@@ -103,6 +106,7 @@ class _Claim:
     names: list[str]
     quotes: list[str]
     sources: list[_Shown]
+    runs: list[tuple[str, ...]]
 
 
 def check(answer: str, sources: Sequence[Source], question: str = "") -> Checked:
@@ -110,7 +114,7 @@ def check(answer: str, sources: Sequence[Source], question: str = "") -> Checked
 
     A citation is verified when something the sentence names (an identifier or a quote) stands in the source
     it cites, and nothing it names is missing from all the sources it cites. A sentence without citation whose
-    names stand in a source gets one from us, marked as such in its reason.
+    names, or six words in a row, stand in a source gets one from us, marked as such in its reason.
     """
     shown = [_Shown.of(source) for source in sources]
     claims = _claims(answer, shown)
@@ -119,9 +123,10 @@ def check(answer: str, sources: Sequence[Source], question: str = "") -> Checked
         for cited in claim.sources:
             _keep(citations, _verify(cited, claim))
     for claim in claims:
-        if not claim.sources and claim.names:
+        if not claim.sources:
             _attribute(claim, shown, citations)
-    everywhere = _words(question).union(*(item.words for item in shown))
+    paths = (_words(source.path) for source in sources)
+    everywhere = _words(question).union(*paths, *(item.words for item in shown))
     names = dict.fromkeys(name for claim in claims for name in claim.names)
     unknown = tuple(name for name in names if name not in everywhere)
     return Checked(tuple(citations.values()), unknown + unresolved(answer, sources))
@@ -295,22 +300,37 @@ def _claim(sentence: str, shown: Sequence[_Shown]) -> _Claim:
     labels = {source.label for source in meant if source is not None}
     quotes = [quote for quote in _QUOTED.findall(_BACKTICKED.sub(" ", sentence)) if " " in quote]
     return _Claim(
-        code_names(sentence, known), quotes, [item for item in shown if item.source.label in labels]
+        code_names(sentence, known),
+        quotes,
+        [item for item in shown if item.source.label in labels],
+        _runs(_BRACKETED.sub(" ", sentence)),
     )
 
 
 def _attribute(claim: _Claim, shown: Sequence[_Shown], citations: dict[str, Citation]) -> None:
+    """Cite for a sentence that cites nothing: the source it copies words from, else the first that has its names."""
     ours = sum(citation.reason.startswith("not cited") for citation in citations.values())
-    best = next((item for item in shown if all(name in item.words for name in claim.names)), None)
+    able = [item for item in shown if all(name in item.words for name in claim.names)]
+    best = max(able, key=lambda item: sum(run in item.runs for run in claim.runs), default=None)
     if best is None or best.source.label in citations or ours >= _MAX_ATTRIBUTED:
         return
-    source, reason = best.source, f"not cited by the model; {_listed(claim.names)} stands there"
+    copied = _copied(claim, best)
+    if not claim.names and not copied:
+        return
+    source, reason = best.source, f"not cited by the model; {copied or _listed(claim.names)} stands there"
     citations[source.label] = Citation(source.path, source.start_line, source.end_line, True, reason)
+
+
+def _copied(claim: _Claim, item: _Shown) -> str:
+    """The first words of the sentence that stand in the source in the same order, in quotes; or nothing."""
+    run = next((run for run in claim.runs if run in item.runs), None)
+    return f'"{" ".join(run)}"' if run else ""
 
 
 def _verify(cited: _Shown, claim: _Claim) -> Citation:
     found = [name for name in claim.names if name in cited.words]
     found += [quote for quote in claim.quotes if _squeeze(quote) in cited.squeezed]
+    found += [copied for copied in [_copied(claim, cited)] if copied and not found]
     missing = [name for name in claim.names if all(name not in item.words for item in claim.sources)]
     missing += [
         f'"{quote}"'
@@ -346,6 +366,12 @@ def _overlap(source: Source, first: int, last: int) -> int:
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text))
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    """Every run of so many words, in lower case: that many in the same order are no accident."""
+    words = _PLAIN_WORD.findall(text.lower())
+    return [tuple(words[i : i + _RUN_WORDS]) for i in range(len(words) - _RUN_WORDS + 1)]
 
 
 def _squeeze(text: str) -> str:

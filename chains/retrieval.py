@@ -25,12 +25,15 @@ MAX_QUERY_CHARS = 20_000
 # How many of the best hits are completed to whole functions, and what a completing chunk is worth of its hit.
 WHOLE_FUNCTIONS = 3
 NEIGHBOUR_SHARE = 0.9
+MOST_EACH_WAY = 2
 # Whoever looks for a place wants different files; whoever answers a question needs more of the right one.
 SAME_FILE_READING = 0.75
-# Below this cosine similarity the best vector says nothing; MiniLM puts unrelated text at 0.0 to 0.25.
+# Cosine similarity (MiniLM) of the best hit: from here on it is about the query; below the second, it hardly can be.
 NEAR_ENOUGH = 0.35
-# Share of the query's inverse document frequency that the best hits must hold.
+FAR = 0.2
+# Share of the query's inverse document frequency that the best hits must hold, and where the best vector is far.
 COVERED_ENOUGH = 0.34
+COVERED_FAR = 0.75
 # Weight of a word that occurs nowhere in the repository, at least: that of one in a few hundred chunks.
 UNKNOWN_WORD_WEIGHT = 5.0
 
@@ -76,19 +79,25 @@ class Search:
         return reading
 
     def _rest_of(self, hit: Hit, listed: set[int]) -> list[Hit]:
-        """Chunks before and after a hit that belong to the same function, at most one each way."""
+        """Chunks before and after a hit that belong to the same function, in order of lines."""
         around = self.index.ledger.chunks_of(hit.path)
         here = next((n for n, stored in enumerate(around) if stored.id == hit.chunk_id), None)
-        found: list[Hit] = []
         if here is None:
-            return found
-        for before, after, other in ((here - 1, here, here - 1), (here, here + 1, here + 1)):
-            if not 0 <= other < len(around) or around[other].id in listed:
-                continue
-            if _continues(around[before].chunk, around[after].chunk):
-                listed.add(around[other].id)
-                found.append(_plain_hit(around[other], hit.score * NEIGHBOUR_SHARE))
-        return found
+            return []
+        first = last = here
+        while (
+            here - first < MOST_EACH_WAY
+            and first
+            and _continues(around[first - 1].chunk, around[first].chunk)
+        ):
+            first -= 1
+        while last - here < MOST_EACH_WAY and last + 1 < len(around):
+            if not _continues(around[last].chunk, around[last + 1].chunk):
+                break
+            last += 1
+        rest = [stored for stored in around[first : last + 1] if stored.id not in listed]
+        listed.update(stored.id for stored in rest)
+        return [_plain_hit(stored, hit.score * NEIGHBOUR_SHARE) for stored in rest]
 
     def candidates(self, query: Query) -> list[Candidate]:
         """Everything that might answer, with raw scores of each list."""
@@ -180,8 +189,9 @@ def relevant(query_text: str, hits: Sequence[Hit], index: Index) -> bool:
     if not hits:
         return False
     query = understand(query_text[:MAX_QUERY_CHARS])
-    nearest = max(hit.similarity or 0.0 for hit in hits)
-    if nearest >= NEAR_ENOUGH:
+    known = [hit.similarity for hit in hits if hit.similarity is not None]
+    nearest = max(known, default=None)
+    if nearest is not None and nearest >= NEAR_ENOUGH:
         return True
     weights = index.weights(query.tokens[:MAX_QUERY_TOKENS])
     most = max(weights.values(), default=0.0)
@@ -190,4 +200,5 @@ def relevant(query_text: str, hits: Sequence[Hit], index: Index) -> bool:
     best = hits[:5]
     present = {t for hit in best for t in tokenize(f"{hit.path} {' '.join(hit.scope)} {hit.text}")}
     covered = sum(weight for token, weight in weights.items() if token in present)
-    return covered >= COVERED_ENOUGH * sum(weights.values())
+    far = nearest is not None and nearest < FAR
+    return covered >= (COVERED_FAR if far else COVERED_ENOUGH) * sum(weights.values())

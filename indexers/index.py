@@ -39,7 +39,8 @@ class Index:
         self._matrix: FloatArray | None = None
         self._paths: dict[str, list[int]] = {}
         self._paths_generation = -1
-        self._counts: tuple[int, str, Counts] | None = None
+        self._counts: dict[str, Counts] = {}
+        self._counts_generation = -1
 
     def by_keyword(self, tokens: Sequence[str], limit: int) -> list[Scored]:
         """Chunks by BM25 over text, names and path words; best first."""
@@ -76,9 +77,11 @@ class Index:
     def counts(self, fingerprint: str) -> Counts:
         """How much is stored, remembered for this generation."""
         generation = self.ledger.generation()
-        if self._counts is None or self._counts[:2] != (generation, fingerprint):
-            self._counts = (generation, fingerprint, self.ledger.counts(fingerprint))
-        return self._counts[2]
+        if generation != self._counts_generation:
+            self._counts, self._counts_generation = {}, generation
+        if fingerprint not in self._counts:
+            self._counts[fingerprint] = self.ledger.counts(fingerprint)
+        return self._counts[fingerprint]
 
     def paths(self) -> dict[str, list[int]]:
         """The chunk ids of every indexed path, remembered for this generation."""

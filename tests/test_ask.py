@@ -18,12 +18,12 @@ from chains.ask import (
     Prepared,
     answer_stream,
     ask_chain,
+    fitting,
     history_of,
     hits_of,
     messages,
     prepare,
     retrieval_query,
-    source_budget,
 )
 from chains.context import pack
 from chains.prompts import prompt_text
@@ -117,7 +117,9 @@ def test_the_best_source_stands_nearest_to_the_question() -> None:
     assert isinstance(system, SystemMessage) and system.text == prompt_text("ask")
     assert isinstance(human, HumanMessage) and isinstance(human.content, list)
     texts = [block["text"] for block in human.content if isinstance(block, dict)]
-    assert texts[0].startswith("[src/config.py:1-1]") and texts[1].startswith("[src/retry.py:10-12] (in Net)")
+    assert texts[0].startswith("Source [src/config.py:1-1]:") and texts[1].startswith(
+        "Source [src/retry.py:10-12], inside Net:"
+    )
     assert len(texts) == 3 and texts[2].startswith("Question: how?\n")
 
 
@@ -137,18 +139,25 @@ def test_sources_read_the_same_in_every_question() -> None:
 def test_the_budget_is_what_the_window_leaves() -> None:
     model = ScriptedChat(window=1_000)
     settings = AskSettings(context_tokens=5_000, max_tokens=100)
-    left = source_budget(model, Question("how?"), settings)
+    _, left = fitting(model, Question("how?"), settings)
     assert 128 <= left < 900
-    longer = source_budget(model, Question("how? " * 50), settings)
+    _, longer = fitting(model, Question("how? " * 50), settings)
     assert longer == left - 49
-    remembered = source_budget(model, Question("how?", (Turn("a b c", "d e"),)), settings)
-    assert remembered < left - 5
-    assert source_budget(model, Question("how?"), AskSettings(200, 100)) == 200
+    kept, remembered = fitting(model, Question("how?", (Turn("a b c", "d e"),)), settings)
+    assert remembered < left - 5 and len(kept.history) == 1
+    assert fitting(model, Question("how?"), AskSettings(200, 100))[1] == 200
+
+
+def test_old_turns_give_way_to_sources() -> None:
+    turns = (Turn("first", "word " * 400), Turn("second", "word " * 50), Turn("third", "word " * 50))
+    kept, left = fitting(ScriptedChat(window=1_000), Question("and then?", turns), AskSettings(400, 100))
+    assert [turn.question for turn in kept.history] == ["second", "third"]
+    assert left == 400
 
 
 def test_a_question_too_long_for_the_window_says_so() -> None:
     with pytest.raises(ContextTooSmall, match="context window has 1,000") as caught:
-        source_budget(ScriptedChat(window=1_000), Question("word " * 2_000), AskSettings())
+        fitting(ScriptedChat(window=1_000), Question("word " * 2_000), AskSettings())
     assert caught.value.remedy
 
 

@@ -21,7 +21,7 @@ def repository(tmp_path: Path) -> Path:
     root = make_repo(
         tmp_path / "repo",
         {
-            "citations.py": 'def check_citation(quote, source):\n    """Whether the quote stands in the source."""\n    return quote in source\n',
+            "citations.py": "def check_citation(quote, source):\n    # A quote must stand in its source.\n    return quote in source\n",
             "retry.py": "def back_off(attempt):\n    return 2 ** attempt\n",
         },
     )
@@ -30,7 +30,13 @@ def repository(tmp_path: Path) -> Path:
 
 
 def environment(model: Path, home: Path) -> dict[str, str]:
-    return {**os.environ, "AGENT_MODEL": str(model), "AGENT_EMBEDDER": "hash", "AGENT_HOME": str(home), "AGENT_MAX_TOKENS": "40"}
+    return {
+        **os.environ,
+        "AGENT_MODEL": str(model),
+        "AGENT_EMBEDDER": "hash",
+        "AGENT_HOME": str(home),
+        "AGENT_MAX_TOKENS": "40",
+    }
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in EXAMPLES.glob("*.py")))
@@ -46,7 +52,9 @@ def test_script(script: str, repository: Path, smollm_gguf: Path, tmp_path: Path
     assert done.stdout.strip()
 
 
-def test_notebook(repository: Path, smollm_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook(
+    repository: Path, smollm_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import nbformat
     from nbclient import NotebookClient
 

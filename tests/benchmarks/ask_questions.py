@@ -21,7 +21,9 @@ QUESTIONS = Path(__file__).with_name("questions.json")
 
 def transcript(number: int, item: dict[str, str], answer: Answer) -> str:
     lines = [f"## {number}. {item['repo']}: {item['question']}", "", answer.text, "", "Citations:"]
-    lines += [f"- {c.label} {'verified' if c.verified else 'NOT VERIFIED'}: {c.reason}" for c in answer.citations]
+    lines += [
+        f"- {c.label} {'verified' if c.verified else 'NOT VERIFIED'}: {c.reason}" for c in answer.citations
+    ]
     lines.append(f"Unverified names: {', '.join(answer.unverified) or 'none'}")
     lines.append("Sources: " + ", ".join(f"{s.label} ({s.tokens})" for s in answer.sources))
     usage = answer.usage
@@ -33,7 +35,9 @@ def transcript(number: int, item: dict[str, str], answer: Answer) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repos", type=Path, required=True)
     parser.add_argument("--model")
     parser.add_argument("--only", nargs="*")
