@@ -142,6 +142,7 @@ class Agent:
         embedder = self._ready_embedder(download=True)
         with self._guarded():
             report = self._builder().run(embedder)
+        self._tell_if_empty(report)
         return replace(report, notes=(*report.notes, *self._take_notes()))
 
     def refresh(self) -> IndexReport | None:
@@ -162,6 +163,7 @@ class Agent:
         self._fresh = True
         if report.interrupted:
             raise KeyboardInterrupt
+        self._tell_if_empty(report)
         return report
 
     def status(self) -> Status:
@@ -185,7 +187,7 @@ class Agent:
             vectors=counts.chunks - counts.pending,
             vectors_pending=counts.pending,
             stale=bool(plan.added or plan.removed or plan.changed),
-            bytes_on_disk=_tree_size(self._directory),
+            bytes_on_disk=_tree_size(self._directory) + _file_size(self._ledger.vectors_path),
             model=self._model_label(),
             embedder=embedder,
             last_indexed=last,
@@ -326,6 +328,15 @@ class Agent:
             about = relevant(query, hits, self._index())
         loading.wait()
         return prepare(asked, Retrieved(asked, query, tuple(hits), about), self.llm, settings, started)
+
+    def _tell_if_empty(self, report: IndexReport) -> None:
+        if report.chunks or report.interrupted:
+            return
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped_by_reason().items())
+        files = f"every file was skipped ({skipped})" if skipped else "the repository has no files"
+        note = f"Nothing is indexed: {files}."
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _ask_settings(self, context_tokens: int | None, max_tokens: int | None) -> AskSettings:
         from chains.ask import DEFAULT_CONTEXT_TOKENS, DEFAULT_MAX_TOKENS, AskSettings
@@ -532,6 +543,10 @@ class _Background:
 def _unlink_database(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _file_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _tree_size(directory: Path) -> int:

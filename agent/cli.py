@@ -92,6 +92,7 @@ def _globals(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return its exit code."""
+    _open_missing_streams()
     shared, own = _sorted_out(list(sys.argv[1:] if argv is None else argv))
     # Before parsing nothing else is known about how errors are wanted.
     wants_json = "--json" in own
@@ -121,6 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 (the one boundary; a panic of an extension module is no Exception)
         return _bug(output, error, wants_json, debug)
+
+
+def _open_missing_streams() -> None:
+    """Give a program started without some stream (`>&-`) one that leads nowhere.
+
+    In the order of their numbers: a file opened later must not become number 1 and be written into.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _run(shared: list[str], own: list[str], output: Output) -> int:
@@ -197,7 +208,8 @@ def _report(output: Output, error: AgentError, code: int, wants_json: bool, debu
         if wants_json:
             output.json({"error": _error_object(error, code)})
         output.close()
-    except BrokenPipeError:
+    except OSError:
+        # Nobody can be told any more: the reader has gone, or the disk the streams go to is full.
         _abandon_stdout()
     return code
 

@@ -209,10 +209,10 @@ def _user_values(path: Path) -> dict[str, object]:
     """The user's own file: every key is known and of the right type, or it is an error."""
     try:
         data = _read_bounded(path, follow=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise UsageError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+        raise _unreadable(path, error) from error
     return {key: _checked(key, value, str(path)) for key, value in _parse(data, path).items()}
 
 
@@ -226,7 +226,7 @@ def _repository_limits(path: Path, warnings: list[str]) -> dict[str, Any]:
         if error.errno == errno.ELOOP:
             warnings.append(f"{path} is a symbolic link and was not read.")
             return {}
-        raise UsageError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+        raise _unreadable(path, error) from error
     limits: dict[str, Any] = {}
     for key, value in _parse(data, path).items():
         if key in TIGHTENING:
@@ -288,6 +288,12 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
         raise UsageError(
             f"The settings file {path} is not valid TOML: {error}.", f"Mend or remove it: {path}"
         ) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"The settings file {path} cannot be read: {error.strerror or error}.", f"Mend or remove it: {path}"
+    )
 
 
 def _read_bounded(path: Path, *, follow: bool) -> bytes:

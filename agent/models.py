@@ -199,6 +199,9 @@ def find(name: str, directories: Iterable[Path] = ()) -> Path | None:
         path = Path(name).expanduser()
         if path.is_file():
             return path
+        if path.exists():
+            kind = "a directory" if path.is_dir() else "not a regular file"
+            raise ModelError(f"{path} is {kind}: a model is one GGUF file.", _LIST)
         if catalogue_entry(name) is None:
             raise ModelError(f"There is no model file {path}.", _LIST)
     models = installed(directories)

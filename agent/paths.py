@@ -54,8 +54,10 @@ def secure_directory(path: Path) -> Path:
         _make(path)
         found = path.stat()
     except OSError as error:
+        in_the_way = isinstance(error, FileExistsError)
+        reason = f"{error.filename} is no directory" if in_the_way else error.strerror or str(error)
         raise AgentError(
-            f"The directory {path} cannot be used: {error.strerror or error}.",
+            f"The directory {path} cannot be used: {reason}.",
             "Set AGENT_HOME to a directory you can write to, for example: export AGENT_HOME=$HOME/.agent",
         ) from error
     if not stat.S_ISDIR(found.st_mode):

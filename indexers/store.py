@@ -74,7 +74,8 @@ class VectorStore:
                 except _Unusable as error:
                     raise IndexStateError(
                         f"Chroma could not build its vector index in {self.directory}: {error}",
-                        "Check the free space there; searches go on without it.",
+                        "Check the free space there, and the limit of open files (ulimit -n); "
+                        "searches go on without it.",
                     ) from error
             return rebuilt
 
