@@ -197,7 +197,7 @@ def answer_stream(
 
 def repeats(text: str) -> bool:
     """Whether the text ends in a sentence it has said before: a small model that goes round in circles."""
-    if text[-1:] not in _SENTENCE_ENDS:
+    if text.rstrip(" ")[-1:] not in _SENTENCE_ENDS:
         return False
     said = [part.strip() for part in _SENTENCES.split(text) if len(part.strip()) >= _LEAST_REPEATED]
     return bool(said) and said.count(said[-1]) > _ALLOWED_REPEATS

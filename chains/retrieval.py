@@ -193,6 +193,9 @@ def relevant(query_text: str, hits: Sequence[Hit], index: Index) -> bool:
     if not hits:
         return False
     query = understand(query_text[:MAX_QUERY_CHARS])
+    # What is asked about by the name it is defined under is here, however strange the other words are.
+    if any(name in hit.symbols for name in query.names for hit in hits[:5]):
+        return True
     known = [hit.similarity for hit in hits if hit.similarity is not None]
     nearest = max(known, default=None)
     if nearest is not None and nearest >= NEAR_ENOUGH:

@@ -129,9 +129,10 @@ def run(output: Output, *, repo: Path, flags: Mapping[str, object]) -> int:
         if output.typed:
             _prepare_editing()
             output.note(f"Ask about {work.agent.root.name}; /help lists the commands, Ctrl-D leaves.")
+        code = 0
         while (line := _next_line(output)) is not None:
             if line in ("/quit", "/exit"):
-                return 0
+                return code
             if line and not output.typed:
                 output.line((PROMPT + line, "bold"))  # a transcript without its questions says little
             try:
@@ -142,9 +143,11 @@ def run(output: Output, *, repo: Path, flags: Mapping[str, object]) -> int:
             except AgentError as error:
                 # One question that cannot be answered does not end the conversation.
                 output.error(error.message, error.remedy)
+                if not output.typed and not line.startswith("/"):
+                    code = error.exit_code  # a script learns of it nowhere else
         if output.typed:
             output.line()  # Ctrl-D leaves the cursor behind the prompt
-    return 0
+    return code
 
 
 def as_markdown(name: str, turns: list[tuple[str, Answer]]) -> str:

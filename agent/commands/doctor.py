@@ -190,6 +190,7 @@ def _gpu() -> Check:
 def _language_model() -> Check:
     from agent import hardware, models
     from agent.config import load_settings
+    from chains.gguf import read_gguf
 
     settings = load_settings()
     directories = [Path(directory) for directory in settings.models_dirs]
@@ -206,7 +207,8 @@ def _language_model() -> Check:
         if best is None:
             text = f"none installed that fits; {room}; the first ask fetches {models.DEFAULT_MODEL}"
             return Check("language model", WARN, text, f"agent models pull {models.DEFAULT_MODEL}")
-        name, size = best.name, best.bytes
+        path, name, size = best.path, best.name, best.bytes
+    read_gguf(path)  # cut short or no model at all: better told here than by the first question
     needed = models.needed_memory(size)
     text = f"{name}, {size_text(size)}, needs {size_text(needed)}; {room}"
     if needed > available:
