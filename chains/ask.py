@@ -33,6 +33,9 @@ _HISTORY_TURNS = 3
 # A sentence shorter than this may well be said twice.
 _LEAST_REPEATED = 40
 _ALLOWED_REPEATS = 1
+# So many words in a row, so many times in the last characters: no prose and no code says that.
+_RUN_WORDS, _CIRCLES, _LOOKED_BACK = 6, 5, 1_500
+_DIGITS = re.compile(r"\d+")
 _SENTENCE_ENDS = ".!?\n]"
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
 REPEATED = "repetition"
@@ -196,7 +199,16 @@ def answer_stream(
 
 
 def repeats(text: str) -> bool:
-    """Whether the text ends in a sentence it has said before: a small model that goes round in circles."""
+    """Whether a small model goes round in circles: a sentence said before, or a run of words over and over.
+
+    Numbers count as equal, so that an invented list which only counts up is a circle too.
+    """
+    words = _DIGITS.sub("0", text[-_LOOKED_BACK:]).split()
+    last = words[-_RUN_WORDS:]
+    if len(last) == _RUN_WORDS:
+        starts = range(len(words) - _RUN_WORDS + 1)
+        if sum(words[start : start + _RUN_WORDS] == last for start in starts) >= _CIRCLES:
+            return True
     if text.rstrip(" ")[-1:] not in _SENTENCE_ENDS:
         return False
     said = [part.strip() for part in _SENTENCES.split(text) if len(part.strip()) >= _LEAST_REPEATED]

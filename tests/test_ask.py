@@ -23,6 +23,7 @@ from chains.ask import (
     hits_of,
     messages,
     prepare,
+    repeats,
     retrieval_query,
 )
 from chains.context import pack
@@ -273,3 +274,13 @@ def test_history_of() -> None:
 def test_the_prompt_is_one_text_without_its_last_newline() -> None:
     text = prompt_text("ask")
     assert text and not text.endswith("\n") and "sources" in text and prompt_text("ask") is text
+
+
+def test_a_model_that_counts_up_or_stutters_goes_in_circles() -> None:
+    counting = "The answer cites [answer/path1], " + " ".join(f"[answer/path{n}]," for n in range(2, 12))
+    stutter = "It is the truth " + "because the ledger is the truth " * 6
+    table = "\n".join(f"- `--flag-{n}` sets the value of {name}." for n, name in enumerate("abcd"))
+    assert repeats(counting) and repeats(stutter)
+    assert not repeats("It is the truth because the ledger is the truth because it says so") and not repeats(
+        table
+    )
