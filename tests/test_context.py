@@ -24,16 +24,16 @@ def hit(name: str, size: int, score: float = 1.0, scope: tuple[str, ...] = ()) -
 def test_a_block_says_where_it_is_from() -> None:
     assert (
         source_block("a/b.py", 3, 4, "x = 1\ny = 2", ("A", "f"))
-        == "[a/b.py:3-4] (in A > f)\n```\nx = 1\ny = 2\n```\n"
+        == "Source [a/b.py:3-4], inside A > f:\n```\nx = 1\ny = 2\n```\n"
     )
-    assert source_block("a/b.py", 3, 3, "x") == "[a/b.py:3-3]\n```\nx\n```\n"
+    assert source_block("a/b.py", 3, 3, "x") == "Source [a/b.py:3-3]:\n```\nx\n```\n"
 
 
 @given(st.text(alphabet="`\nab", max_size=80))
 def test_no_text_closes_its_own_fence(text: str) -> None:
     block = source_block("a.py", 1, 1, text)
     fence = block.split("\n")[1]
-    inside = block.removeprefix(f"[a.py:1-1]\n{fence}\n").removesuffix(f"\n{fence}\n")
+    inside = block.removeprefix(f"Source [a.py:1-1]:\n{fence}\n").removesuffix(f"\n{fence}\n")
     assert inside == text and len(fence) >= 3 and fence not in inside
     assert re.fullmatch("`+", fence)
 
@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_named_and_leaves_room_for_others() -> None:
     context = pack([hit("a", 10), hit("big", 500, 0.9), hit("c", 10, 0.8)], 40, words)
     assert [source.path for source in context.sources] == ["a.py", "c.py"]
     assert [(item.label, item.tokens, item.reason) for item in context.dropped] == [
-        ("big.py:1-500", 503, OVER_BUDGET)
+        ("big.py:1-500", 504, OVER_BUDGET)
     ]
 
 

@@ -21,7 +21,7 @@ def repository(tmp_path: Path) -> Path:
     root = make_repo(
         tmp_path / "repo",
         {
-            "citations.py": "def check_citation(quote, source):\n    # A quote must stand in its source.\n    return quote in source\n",
+            "citations.py": "def check_citation(quote, source):\n    return quote in source\n",
             "retry.py": "def back_off(attempt):\n    return 2 ** attempt\n",
         },
     )
