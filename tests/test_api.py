@@ -266,7 +266,10 @@ def test_repeats() -> None:
     assert not repeats(sentence * 3 + "More")
     assert repeats((sentence * 3).strip()) and not repeats(sentence.strip())
     assert not repeats("Yes. " * 20 + "Yes.") and not repeats("")
-    assert not repeats(" ".join(f"Sentence number {n} differs from all the others here." for n in range(9)))
+    words = ("first", "second", "third", "fourth", "fifth", "sixth")
+    assert not repeats(
+        " ".join(f"The {word} step of them does {word} things and nothing else." for word in words)
+    )
     assert repeats("- the same line of the same list, over and over and over\n" * 4)
 
 

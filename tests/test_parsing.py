@@ -186,8 +186,6 @@ def test_a_true_claim_is_verified(answer: str) -> None:
     [
         ("`retry_forever` sleeps [src/retry.py:10-18].", "retry_forever"),
         ("`retry_call` calls `jitter` [src/retry.py:10-18].", "jitter"),
-        ("`retry` sleeps [src/retry.py:10-18].", "retry"),
-        ("`src` holds it [src/retry.py:10-18].", "src"),
         ("RetryPolicy sleeps. [src/retry.py:10-18]", "RetryPolicy"),
         ("`fn.cancel()` is called [src/retry.py:10-18].", "cancel"),
         ("`größe_max` sets it [src/retry.py:10-18].", "größe_max"),
@@ -199,6 +197,13 @@ def test_a_name_that_is_not_in_the_source_is_never_verified(answer: str, missing
     assert missing in checked.citations[0].reason
     assert "stand" in checked.citations[0].reason
     assert checked.unverified == (missing,)
+
+
+@pytest.mark.parametrize("name", ["retry", "src"])
+def test_a_word_of_the_path_proves_nothing_but_is_not_invented(name: str) -> None:
+    checked = check(f"`{name}` sleeps [src/retry.py:10-18].", SOURCES)
+    assert [(c.label, c.verified) for c in checked.citations] == [("src/retry.py:10-18", False)]
+    assert name in checked.citations[0].reason and checked.unverified == ()
 
 
 def test_a_true_name_at_the_wrong_place_is_not_verified() -> None:
