@@ -59,6 +59,7 @@ _PRODUCTS = frozenset(
     webassembly""".split()
 )
 _MAX_ATTRIBUTED = 4
+_BEST = 3
 _RUN_WORDS = 6
 _PLAIN_WORD = re.compile(r"[^\W_]+")
 _NOTHING_NAMED = "the sentence names nothing that could be looked up"
@@ -315,7 +316,8 @@ def _attribute(claim: _Claim, shown: Sequence[_Shown], citations: dict[str, Cita
     if best is None or best.source.label in citations or ours >= _MAX_ATTRIBUTED:
         return
     copied = _copied(claim, best)
-    if not claim.names and not copied:
+    # One name stands in many places: alone it points only at what the search thought best.
+    if not copied and (not claim.names or (len(claim.names) == 1 and best not in shown[:_BEST])):
         return
     source, reason = best.source, f"not cited by the model; {copied or _listed(claim.names)} stands there"
     citations[source.label] = Citation(source.path, source.start_line, source.end_line, True, reason)

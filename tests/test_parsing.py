@@ -345,3 +345,10 @@ def test_hostile_answers_take_no_time(text: str) -> None:
     started = time.perf_counter()
     check(text, SOURCES, "q")
     assert time.perf_counter() - started < 2.0
+
+
+def test_one_name_alone_points_only_at_the_best_sources() -> None:
+    others = [source(f"docs/page{n}.md", 1, f"Nothing about it on page {n}.") for n in range(3)]
+    last = source("CHANGELOG.md", 1, "Writes to os.Stderr now.")
+    assert check("It logs to `Stderr`.", [*others, last]).citations == ()
+    assert [c.label for c in check("It logs to `Stderr`.", [last, *others]).citations] == ["CHANGELOG.md:1-1"]
