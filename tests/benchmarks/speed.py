@@ -40,7 +40,7 @@ print(json.dumps({"vectors": r.vectors_embedded, "seconds": s, "peak_bytes": mem
 """
 _SEARCH = """
 from agent.cli import main
-code = main(["--quiet", "search", "how are citations checked", "-k", "5", "--repo", sys.argv[1]])
+code = main(["--quiet", "search", "how are errors handled", "-k", "5", "--repo", sys.argv[1]])
 heavy = [m for m in ("torch", "transformers", "chromadb", "langchain_core", "llama_cpp") if m in sys.modules]
 print(json.dumps({"code": code, "process_seconds": age(), "imported": heavy, "peak_bytes": memory()}))
 """
@@ -52,7 +52,7 @@ def watch(event):
         print(json.dumps({"process_seconds": age(), "peak_bytes": memory()}), flush=True)
         import os; os._exit(0)
 a = Agent.open(sys.argv[1], model=sys.argv[2] or None, on_progress=watch)
-a.ask("How are citations checked?")
+a.ask("How are errors handled?")
 """
 
 
