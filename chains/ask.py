@@ -34,7 +34,7 @@ _HISTORY_TURNS = 3
 _LEAST_REPEATED = 40
 _ALLOWED_REPEATS = 1
 # So many words in a row, so many times in the last characters: no prose and no code says that.
-_RUN_WORDS, _CIRCLES, _LOOKED_BACK = 6, 5, 1_500
+_RUN_WORDS, _CIRCLES, _LOOKED_BACK = 6, 9, 2_000
 _DIGITS = re.compile(r"\d+")
 _SENTENCE_ENDS = ".!?\n]"
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")

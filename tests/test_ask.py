@@ -277,10 +277,12 @@ def test_the_prompt_is_one_text_without_its_last_newline() -> None:
 
 
 def test_a_model_that_counts_up_or_stutters_goes_in_circles() -> None:
-    counting = "The answer cites [answer/path1], " + " ".join(f"[answer/path{n}]," for n in range(2, 12))
-    stutter = "It is the truth " + "because the ledger is the truth " * 6
+    counting = "The answer cites [answer/path1], " + " ".join(f"[answer/path{n}]," for n in range(2, 20))
+    stutter = "It is the truth " + "because the ledger is the truth " * 10
     table = "\n".join(f"- `--flag-{n}` sets the value of {name}." for n, name in enumerate("abcd"))
-    assert repeats(counting) and repeats(stutter)
+    kinds = ("JSON", "XML", "YAML", "TOML", "a form", "MsgPack", "ProtoBuf")
+    cases = " ".join(f"If the content type is {kind}, the {kind} binding is used." for kind in kinds)
+    assert repeats(counting) and repeats(stutter) and not repeats(cases)
     assert not repeats("It is the truth because the ledger is the truth because it says so") and not repeats(
         table
     )
