@@ -19,7 +19,6 @@ from agent.paths import cache_dir, index_dir, secure_directory
 from chains.retrieval import Search, relevant
 from chains.types import Answer, Question, Retrieved, Turn
 from indexers.build import Builder
-from indexers.config import IndexConfig
 from indexers.errors import AgentError, BusyError, DownloadError, IndexDamaged, ModelError, UsageError
 from indexers.git import Repository
 from indexers.index import Index
@@ -28,6 +27,7 @@ from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.types import Hit, IndexReport, Progress
 
 if TYPE_CHECKING:
+    from agent.models import InstalledModel
     from chains.ask import AskSettings, Prepared
     from chains.llm import LlamaCpp
     from chains.retriever import CodeRetriever
@@ -168,7 +168,6 @@ class Agent:
 
     def status(self) -> Status:
         """Counts and freshness, without changing anything."""
-        embedder = self._embedder_name()
         fingerprint = self._fingerprint_if_known()
         with self._guarded():
             counts = self._ledger.counts(fingerprint)
@@ -189,7 +188,7 @@ class Agent:
             stale=bool(plan.added or plan.removed or plan.changed),
             bytes_on_disk=_tree_size(self._directory) + _file_size(self._ledger.vectors_path),
             model=self._model_label(),
-            embedder=embedder,
+            embedder=self.settings.embedder,
             last_indexed=last,
             notes=tuple(self.notes),
         )
@@ -292,13 +291,12 @@ class Agent:
         :raises DownloadError: no model is installed and none can be fetched.
         """
         from agent import models
-        from agent.hardware import detect
 
         wanted = self.settings.model
         if wanted:
             path = models.find(wanted, self._models_dirs())
         else:
-            best = models.choose_default(detect().memory_available, self._models_dirs())
+            best = self._best_installed()
             path = best.path if best is not None else None
         if path is not None:
             return path
@@ -364,30 +362,32 @@ class Agent:
 
     def _model_label(self) -> str:
         from agent import models
-        from agent.hardware import detect
 
         if self._llm is not None:
             return Path(self._llm.model_path).stem
         if self.settings.model:
             return self.settings.model
-        best = models.choose_default(detect().memory_available, self._models_dirs())
+        best = self._best_installed()
         return best.name if best is not None else f"{models.DEFAULT_MODEL} (not downloaded)"
+
+    def _best_installed(self) -> InstalledModel | None:
+        from agent import models
+        from agent.hardware import detect
+
+        return models.choose_default(detect().memory_available, self._models_dirs())
 
     def _models_dirs(self) -> list[Path]:
         return [Path(directory) for directory in self.settings.models_dirs]
 
-    def _embedder_name(self) -> str:
-        return self.settings.embedder
-
     def _ready_embedder(self, *, download: bool) -> Embedder | None:
         """The embedder, or None with a note when its weights are not here and cannot be had."""
-        if self._embedder is not None or self._embedder_name() == "none":
+        if self._embedder is not None or self.settings.embedder == "none":
             return self._embedder
         from agent import models
         from indexers.embedding import open_embedder
 
         directory = models.embedder_dir()
-        if self._embedder_name() == "minilm" and not models.embedder_installed():
+        if self.settings.embedder == "minilm" and not models.embedder_installed():
             if not download or self._embedder_tried or not self.settings.download:
                 return None
             self._embedder_tried = True
@@ -396,7 +396,7 @@ class Agent:
             except DownloadError as error:
                 self.notes.append(f"searching by keywords only: {error.message}")
                 return None
-        self._embedder = open_embedder(self._embedder_name(), directory)
+        self._embedder = open_embedder(self.settings.embedder, directory)
         return self._embedder
 
     def _fingerprint_if_known(self) -> str:
@@ -421,18 +421,10 @@ class Agent:
         return Builder(
             self.repository,
             self._ledger,
-            self._index_config(),
+            self.settings.index_config(),
             self._directory,
             on_progress=self._progress,
             wait_seconds=wait_seconds,
-        )
-
-    def _index_config(self) -> IndexConfig:
-        return IndexConfig(
-            max_file_bytes=self.settings.max_file_bytes,
-            exclude=self.settings.exclude,
-            include_untracked=self.settings.include_untracked,
-            embedder=self.settings.embedder,
         )
 
     def _freshness(self) -> Mapping[str, object]:
