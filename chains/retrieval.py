@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chains.ranking import DEFAULT_WEIGHTS, Candidate, Query, Ranked, Weights, rank, understand
+from chains.exports import reexports
+from chains.query import Query, understand
+from chains.ranking import DEFAULT_WEIGHTS, Candidate, FileEvidence, Ranked, Weights, rank
+from chains.traces import frames, resolve
+from indexers.comments import is_comment
+from indexers.filters import EVERYTHING, Filter
 from indexers.index import Index
 from indexers.ledger import StoredChunk
 from indexers.tokens import tokenize
@@ -22,11 +27,17 @@ ON_DEMAND = 32
 # A query longer than this is cut for the keyword index: the rarest words of a long text carry it.
 MAX_QUERY_TOKENS = 60
 MAX_QUERY_CHARS = 20_000
+# Names of a query of which it is told that they stand nowhere.
+MOST_NAMES = 10
+# A frame names a file by its last components, which several files may share.
+MOST_FILES_OF_FRAME = 3
 # How many of the best hits are completed to whole functions, and what a completing chunk is worth of its hit.
 WHOLE_FUNCTIONS = 3
 NEIGHBOUR_SHARE = 0.9
 MOST_EACH_WAY = 2
 _BODIES = frozenset({"function", "method"})
+# Chunks of one comment that are passed over to reach what it is about.
+MOST_OF_A_COMMENT = 10
 # Whoever looks for a place wants different files; whoever answers a question needs more of the right one.
 SAME_FILE_READING = 0.75
 # Cosine similarity (MiniLM) of the best hit: from here on it is about the query; below the second, it hardly can be.
@@ -43,20 +54,32 @@ EmbedNow = Callable[[Sequence[StoredChunk]], None]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search needs: the index, and optionally an embedder and a way to embed a few chunks now."""
+    """What a search needs: the index, and optionally an embedder, a way to embed a few chunks now, and a filter."""
 
     index: Index
     embedder: Embedder | None = None
     embed_now: EmbedNow | None = None
     weights: Weights = DEFAULT_WEIGHTS
+    only: Filter = EVERYTHING
+
+    def searched(self, text: str) -> Query:
+        """A query as it is searched: cut where it is very long, with the tokens that are looked up."""
+        query = _understood(text)
+        return replace(query, tokens=tuple(self._tokens(query)))
+
+    def absent(self, text: str) -> tuple[str, ...]:
+        """Names of code in a query that stand nowhere in the index, whatever their parts find."""
+        whole = {name: tokenize(name)[:1] for name in _understood(text).names[:MOST_NAMES]}
+        found = self.index.ledger.document_frequency([token for tokens in whole.values() for token in tokens])
+        return tuple(name for name, tokens in whole.items() if tokens and not found[tokens[0]])
 
     def hits(self, text: str, k: int = 10) -> list[Hit]:
         """The k best chunks, best first; empty for an empty query or when nothing matches."""
-        # A lone surrogate (an odd byte of the command line) is no text: no tokenizer takes it.
-        query = understand(text[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode())
+        query = _understood(text)
         if not query.tokens or k < 1:
             return []
-        ranked = rank(query, self.candidates(query), self.weights)[:k]
+        candidates = self.candidates(query)
+        ranked = rank(query, candidates, self.weights, self.evidence(query, candidates))[:k]
         stored = self.index.chunks([item.candidate.chunk_id for item in ranked])
         return [
             _hit(item, stored[item.candidate.chunk_id])
@@ -78,6 +101,7 @@ class Search:
                 # A class is read on into only when it is what the question is about.
                 named = any(symbol.lower() in asked for symbol in hit.symbols)
                 reading += [hit, *self._rest_of(hit, listed, _BODIES | {"class"} if named else _BODIES)]
+                reading += self._documented(hit, listed)
             elif hit.chunk_id not in listed:
                 reading.append(hit)
         return reading
@@ -103,16 +127,36 @@ class Search:
         listed.update(stored.id for stored in rest)
         return [_plain_hit(stored, hit.score * NEIGHBOUR_SHARE) for stored in rest]
 
+    def _documented(self, hit: Hit, listed: set[int]) -> list[Hit]:
+        """The definition that a hit made of nothing but comments leads up to: long ones are cut off from it."""
+        if hit.symbols or not is_comment(hit.text):
+            return []
+        after = [s for s in self.index.ledger.chunks_of(hit.path) if s.chunk.start_line > hit.end_line]
+        for stored in after[:MOST_OF_A_COMMENT]:
+            if stored.chunk.symbols:
+                if stored.id in listed:
+                    return []
+                listed.add(stored.id)
+                return [_plain_hit(stored, hit.score * NEIGHBOUR_SHARE)]
+            if not is_comment(stored.chunk.text):
+                break
+        return []
+
     def candidates(self, query: Query) -> list[Candidate]:
         """Everything that might answer, with raw scores of each list."""
-        keyword = {
-            s.chunk_id: s.score for s in self.index.by_keyword(self._tokens(query), KEYWORD_CANDIDATES)
-        }
+        found = self.index.by_keyword(self._tokens(query), KEYWORD_CANDIDATES, self.only)
+        keyword = {s.chunk_id: s.score for s in found}
         for name in query.names[:MAX_QUERY_TOKENS]:
-            for chunk_id in self.index.defining(name):
+            for chunk_id in self.index.defining(name, self.only):
                 keyword.setdefault(chunk_id, 0.0)
+        framed = self._framed(query)
+        for chunk_id in framed:
+            keyword.setdefault(chunk_id, 0.0)
         dense = self._dense(query, keyword)
         stored = self.index.chunks([*keyword, *(i for i in dense if i not in keyword)])
+        passed_on = self._reexporting(query, stored)
+        # The lists were cut to these already; a list that forgets to must not let anything else in.
+        passing = self.index.selected(self.only).chunks if self.only else stored
         return [
             Candidate(
                 chunk_id=i,
@@ -121,9 +165,40 @@ class Search:
                 scope=item.chunk.scope,
                 keyword=keyword.get(i),
                 dense=dense.get(i),
+                reexports=i in passed_on,
+                frame=i in framed,
             )
             for i, item in stored.items()
+            if i in passing
         ]
+
+    def _framed(self, query: Query) -> set[int]:
+        """The chunks that hold the places a stack trace or an error message in the query names."""
+        found: set[int] = set()
+        for frame in frames(query.text) if query.kind != "identifier" else []:
+            for path in resolve(frame, self.index.paths())[:MOST_FILES_OF_FRAME]:
+                for stored in self.index.ledger.chunks_of(path):
+                    if stored.chunk.start_line <= frame.line <= stored.chunk.end_line:
+                        found.add(stored.id)
+        return found
+
+    def _reexporting(self, query: Query, stored: Mapping[int, StoredChunk]) -> set[int]:
+        """The candidates that pass on the queried identifier, where it is defined outside of what is indexed."""
+        if query.kind != "identifier" or not query.names or self.index.defining(query.names[-1], self.only):
+            return set()
+        return {i for i, item in stored.items() if reexports(item.chunk.text, query.names[-1])}
+
+    def evidence(self, query: Query, candidates: Sequence[Candidate]) -> dict[str, FileEvidence]:
+        """What the candidates' files say as a whole; nothing for an identifier, which is found by its definition."""
+        if query.kind == "identifier":
+            return {}
+        paths = list({item.path: None for item in candidates})
+        covered = self.index.coverage(self._tokens(query), paths)
+        near: Mapping[str, float] = {}
+        if self.embedder is not None:
+            vector = self.embedder.embed_query(query.text)
+            near = self.index.file_similarities(self.embedder.fingerprint(), vector, paths, self.only)
+        return {path: FileEvidence(covered.get(path, 0.0), near.get(path)) for path in paths}
 
     def _tokens(self, query: Query) -> Sequence[str]:
         if len(query.tokens) <= MAX_QUERY_TOKENS:
@@ -141,11 +216,17 @@ class Search:
             if missing:
                 self.embed_now(missing)
         vector = self.embedder.embed_query(query.text)
-        near = {s.chunk_id: s.score for s in self.index.by_vector(fingerprint, vector, VECTOR_CANDIDATES)}
+        found = self.index.by_vector(fingerprint, vector, VECTOR_CANDIDATES, self.only)
+        near = {s.chunk_id: s.score for s in found}
         return {**self._rest(fingerprint, vector, [i for i in keyword if i not in near]), **near}
 
     def _rest(self, fingerprint: str, vector: FloatArray, ids: Sequence[int]) -> dict[int, float]:
         return self.index.similarities(fingerprint, vector, ids) if ids else {}
+
+
+def _understood(text: str) -> Query:
+    # A lone surrogate (an odd byte of the command line) is no text: no tokenizer takes it.
+    return understand(text[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode())
 
 
 def _continues(first: Chunk, second: Chunk, kinds: frozenset[str]) -> bool:
@@ -173,6 +254,7 @@ def _plain_hit(stored: StoredChunk, score: float) -> Hit:
         scope=chunk.scope,
         symbols=tuple(s.name for s in chunk.symbols),
         chunk_id=stored.id,
+        blob=stored.blob,
     )
 
 

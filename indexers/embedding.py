@@ -99,6 +99,7 @@ class BertEmbedder:
         self._threads = threads or usable_cores()
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
+        self._last: tuple[str, FloatArray] | None = None
         for file in (WEIGHTS, "tokenizer.json", "config.json"):
             if not (directory / file).is_file():
                 raise ModelError(f"The embedding model in {directory} lacks {file}.", _REFETCH)
@@ -147,8 +148,12 @@ class BertEmbedder:
 
     def embed_query(self, text: str) -> FloatArray:
         """One vector; some 4 ms once loaded."""
+        # One search asks for it several times: for its chunks, and for whole files.
+        if self._last is not None and self._last[0] == text:
+            return self._last[1]
         engine = self._load()
         vector: FloatArray = unit_rows(engine.pool(engine.encode([text], QUERY_TOKENS)), self.name)[0]
+        self._last = (text, vector)
         return vector
 
     def _load(self) -> _Engine:

@@ -13,10 +13,10 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from indexers.config import IndexConfig
+from indexers.globs import glob
 from indexers.types import FileStat, Skipped, SkipReason, SourceFile, TrackedFile
 
 _GITLINK = 0o160000
@@ -92,6 +92,7 @@ _MINIFIED_SUFFIXES = (
 # migrations.
 _HEAD_CHARS = 2_000
 _HEAD_LINES = 12
+_GENERATED_WORDS = ("generated", "made by gnu b")  # one of them stands in whatever the pattern finds
 _GENERATED_COMMENT = re.compile(
     r"""^[ \t]{0,20}(?:\#|//|/\*|\*|--|;|%|<!--|\(\*|\{-|dnl\b|rem\b|\"{3}|'{3})[^\n]{0,200}?
         (?: (?<![\w@.])@generated\b
@@ -123,13 +124,20 @@ class _Skip(Exception):
         self.detail = detail
 
 
-def stat_file(root: Path, path: str) -> FileStat | None:
+def stat_file(root: Path | str, path: str) -> FileStat | None:
     """What tells whether the entry itself (not what it links to) changed; None when there is none."""
     try:
-        entry = os.lstat(os.path.join(root, path))
+        entry = os.lstat(f"{root}/{path}")
     except OSError:
         return None
     return FileStat(entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns, entry.st_ino)
+
+
+def link_on_the_way(root: Path, path: str) -> str:
+    """The first directory above a path, relative to `root`, that is a symbolic link; empty when there is none."""
+    parts = path.split("/")
+    above = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return next((place for place in above if (root / place).is_symlink()), "")
 
 
 def blob_id(data: bytes) -> str:
@@ -165,7 +173,7 @@ def _judge_entry(file: TrackedFile) -> None:
 def _judge_path(path: str, config: IndexConfig) -> None:
     parts = path.split("/")
     for pattern in config.exclude:
-        if _glob_matches(pattern, parts):
+        if glob(pattern).covers(parts):
             raise _Skip(SkipReason.EXCLUDED, pattern)
     folders = [part.casefold() for part in parts[:-1]]
     name = parts[-1].casefold()
@@ -190,29 +198,6 @@ def _names_a_secret(folders: list[str], name: str) -> bool:
     if _EXAMPLE_WORDS.intersection(re.split(r"[._-]", name)):
         return False
     return _ENV_PATTERN.fullmatch(name) is not None or _SECRET_PATTERN.fullmatch(name) is not None
-
-
-def _glob_matches(pattern: str, parts: list[str]) -> bool:
-    """Whether a pattern of the settings covers a path, read as .gitignore reads it.
-
-    Without a slash it may match any component; with one it starts at the root; `**` stands for any
-    directories, a slash at the end for directories only. A directory that matches covers what is in it.
-    Component by component, because one regular expression for the whole could be made to take forever.
-    """
-    if pattern.endswith("/"):
-        parts = parts[:-1]
-    segments = [segment for segment in pattern.split("/") if segment]
-    if len(segments) == 1 and not pattern.startswith("/"):
-        return any(fnmatchcase(part, segments[0]) for part in parts)
-    reached = {0}
-    for segment in segments:
-        if segment == "**":
-            reached = set(range(min(reached), len(parts) + 1))
-        else:
-            reached = {at + 1 for at in reached if at < len(parts) and fnmatchcase(parts[at], segment)}
-        if not reached:
-            return False
-    return bool(segments)
 
 
 # --- bytes ----------------------------------------------------------------------------------------
@@ -367,6 +352,9 @@ def _judge_text(path: str, data: bytes, text: str, encoding: str) -> SourceFile:
 
 def _is_generated(text: str) -> bool:
     head = "\n".join(text[:_HEAD_CHARS].split("\n")[:_HEAD_LINES])
+    lowered = head.lower()
+    if not any(word in lowered for word in _GENERATED_WORDS):
+        return False
     return _GENERATED_COMMENT.search(head) is not None
 
 

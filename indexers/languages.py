@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
+from indexers.errors import UsageError
+
 TEXT = "text"
 MARKDOWN = "markdown"
 RST = "rst"
@@ -180,6 +182,23 @@ _BY_INTERPRETER = {
     "osascript": TEXT,
 }
 
+# What people call a language besides its name and its file name endings (js, py, ts, c++ are endings).
+_ALIASES = MappingProxyType(
+    {
+        "c#": "csharp", "f#": "fsharp", "golang": "go", "python3": "python", "node": "javascript",
+        "ecmascript": "javascript", "shell": "bash", "shellscript": "bash", "objective-c": "objc", "objectivec": "objc",
+        "emacs-lisp": "elisp", "lisp": "commonlisp", "common-lisp": "commonlisp", "terraform": "hcl",
+        "docker": "dockerfile", "makefile": "make", "protobuf": "proto", "bazel": "starlark",
+        "jupyter": NOTEBOOK, "restructuredtext": RST, "plaintext": TEXT, "plain-text": TEXT,
+        "delphi": "pascal", "systemverilog": "verilog", "godot": "gdscript", "viml": "vim", "vimscript": "vim",
+        "postgresql": "sql", "objective-c++": "objc",
+    }
+)  # fmt: skip
+# Kept apart for their grammars, but one language to whoever names it.
+_VARIANTS = MappingProxyType({"typescript": frozenset({"tsx"}), "ocaml": frozenset({"ocaml_interface"})})
+# `.h` is stored as C; it is as much a header of these.
+_WITH_HEADERS = frozenset({"cpp", "objc"})
+
 # A template or sample of a file is best read as that file: `settings.py.example` is Python.
 _WRAPPERS = frozenset(
     {"in", "tmpl", "template", "tpl", "example", "sample", "dist", "orig", "bak", "j2", "jinja"}
@@ -216,6 +235,32 @@ def grammar_of(language: str, text: str = "") -> str | None:
     if language == "c" and _CPP_HINT.search(text):
         return "cpp"
     return _GRAMMARS.get(language)
+
+
+def language_named(name: str) -> str:
+    """The name we use for a language that somebody named by it, by a common alias or by a file name ending.
+
+    :raises UsageError: there is no such language; the nearest names are listed.
+    """
+    import difflib
+
+    asked = "-".join(name.lower().replace("_", "-").split()).removeprefix(".")
+    for known in (asked, asked.replace("-", "_"), asked.replace("-", "")):
+        if known in _EXTENSIONS:
+            return known
+        if found := _ALIASES.get(known) or _BY_EXTENSION.get(known):
+            return found
+    near = difflib.get_close_matches(asked, [*_EXTENSIONS, *_ALIASES], n=3)
+    names = dict.fromkeys(_ALIASES.get(name, name) for name in near)
+    hint = f"Did you mean {' or '.join(names)}?" if names else "Known: " + ", ".join(_EXTENSIONS)
+    raise UsageError(f"There is no language {name!r}.", hint)
+
+
+def is_written_in(wanted: str, language: str, path: str) -> bool:
+    """Whether a file stored under `language` is what somebody means who asks for `wanted` (both are our names)."""
+    if language == wanted or language in _VARIANTS.get(wanted, ()):
+        return True
+    return wanted in _WITH_HEADERS and path.lower().endswith(".h")
 
 
 def _by_name(name: str) -> str | None:

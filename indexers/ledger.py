@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError
-from indexers.types import Chunk, FileStat, Skipped, SkipReason, Symbol
+from indexers.facts import Piece
+from indexers.types import Chunk, FileStat, NewChunk, Skipped, SkipReason, Symbol
+from indexers.words import word_set
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,18 +23,21 @@ if TYPE_CHECKING:
 
     FloatArray = npt.NDArray[np.float32]
 
+_T = TypeVar("_T")
+
 # "agnt": tells our files from any other SQLite file.
 APPLICATION_ID = 0x61676E74
-SCHEMA_VERSION = 1
+# 2: the words of whole files.
+SCHEMA_VERSION = 2
 # Short, because every writer holds the index lock anyway: what is left are checkpoints of other readers.
 BUSY_TIMEOUT_MS = 5_000
 # Before SQLite 3.42 the keyword index keeps deleted words until its segments happen to be merged.
 SECURE_DELETE = sqlite3.sqlite_version_info >= (3, 42)
 _WRITABLE = "Check its permissions, or set AGENT_HOME."
+# Chunks kept in memory between searches: about ten megabytes.
+_KEPT_CHUNKS = 5_000
 # SQLite's default limit on bound variables in old builds is 999.
 _VARIABLES = 900
-
-_QUALIFIED = re.compile(r"[.:#]+")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -53,6 +58,7 @@ CREATE TABLE IF NOT EXISTS chunks (
 );
 CREATE INDEX IF NOT EXISTS chunks_file ON chunks(file_id);
 CREATE INDEX IF NOT EXISTS chunks_key ON chunks(vector_key);
+CREATE TABLE IF NOT EXISTS file_words (file_id INTEGER PRIMARY KEY, words BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS definitions (name TEXT NOT NULL, chunk_id INTEGER NOT NULL, kind TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS definitions_name ON definitions(name);
 CREATE INDEX IF NOT EXISTS definitions_chunk ON definitions(chunk_id);
@@ -65,6 +71,26 @@ CREATE TABLE IF NOT EXISTS shared.vectors (
     embedder TEXT NOT NULL, key BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (embedder, key)
 ) WITHOUT ROWID;
 """
+# What the symbol graph knows, made on demand and by blob, so that it outlives no file it was read from. Beside the
+# schema rather than in it: an index written before there was a graph gets the table when it is opened.
+_FACTS_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS facts (blob TEXT NOT NULL, language TEXT NOT NULL, version INTEGER NOT NULL,"
+    " defined TEXT NOT NULL, used TEXT NOT NULL, UNIQUE (blob, language))",
+    "CREATE TRIGGER IF NOT EXISTS facts_of_removed AFTER DELETE ON files BEGIN"
+    " DELETE FROM facts WHERE blob = old.blob; END",
+    "CREATE TRIGGER IF NOT EXISTS facts_of_changed AFTER UPDATE OF blob ON files WHEN old.blob <> new.blob BEGIN"
+    " DELETE FROM facts WHERE blob = old.blob; END",
+)
+# Rows that lack the other half of what they belong to: what they are, and where to count them.
+_LOST = {
+    "chunks are of no file": "chunks WHERE file_id NOT IN (SELECT id FROM files WHERE skip IS NULL)",
+    "chunks have no keywords": "chunks WHERE id NOT IN (SELECT id FROM keywords_docsize)",
+    "keyword rows are of no chunk": "keywords_docsize WHERE id NOT IN (SELECT id FROM chunks)",
+    "definitions are of no chunk": "definitions WHERE chunk_id NOT IN (SELECT id FROM chunks)",
+    "files have no words": "files WHERE skip IS NULL AND id NOT IN (SELECT file_id FROM file_words)",
+    "files have no chunks": "files WHERE skip IS NULL AND id NOT IN (SELECT file_id FROM chunks)",
+}
+_AMONG_FILES = " AND f.id IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +108,31 @@ class ManifestEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """A chunk as the ledger holds it, with its row id."""
+    """A chunk as the ledger holds it, with its row id and the git blob id of the file it was cut from."""
 
     id: int
     chunk: Chunk
     vector_key: bytes
+    blob: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """What a filter has to know of a file: its row id, path and language. `blob` is its git blob id."""
+
+    id: int
+    path: str
+    language: str
+    blob: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFacts:
+    """What `indexers.facts` wrote of one file, for the symbol graph."""
+
+    file: IndexedFile
+    defined: str
+    used: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +146,24 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class NewChunk:
-    """A chunk ready to be stored: its keyword columns and the key of its vector."""
+class Selection:
+    """Some chunks by row id: those listed, or with `inverted` all but those listed, whichever list is shorter."""
 
-    chunk: Chunk
-    body: str
-    names: str
-    path_words: str
-    vector_key: bytes
+    ids: frozenset[int]
+    inverted: bool = False
+
+    def __contains__(self, chunk_id: int) -> bool:
+        return (chunk_id in self.ids) != self.inverted
+
+    @property
+    def condition(self) -> str:
+        """What follows a row id in SQL, taking `variable`; there is no limit on how many ids that holds."""
+        return f"{'NOT ' if self.inverted else ''}IN (SELECT value FROM json_each(?))"
+
+    @property
+    def variable(self) -> str:
+        """The ids as the one variable of `condition`."""
+        return json.dumps(list(self.ids))
 
 
 class Ledger:
@@ -119,6 +175,8 @@ class Ledger:
     def __init__(self, path: Path, vectors: Path) -> None:
         self.path = path
         self.vectors_path = vectors
+        self._memory: dict[Hashable, Any] = {}
+        self._memory_state: tuple[int, ...] = ()
         try:
             self._db = self._open(path, vectors)
         except sqlite3.DatabaseError as error:
@@ -164,6 +222,11 @@ class Ledger:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         owner = db.execute("PRAGMA application_id").fetchone()[0]
         empty = version == 0 and owner == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if owner == APPLICATION_ID and 0 < version < SCHEMA_VERSION:
+            # What it holds is read again in seconds; vectors, which cost minutes, lie in a file of their own.
+            for table in ("keywords", "facts", "definitions", "file_words", "chunks", "files", "meta"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            empty = True
         if empty:
             for statement in _SCHEMA.split(";\n"):
                 db.execute(statement)
@@ -180,6 +243,8 @@ class Ledger:
                 "Upgrade, or rebuild it with this version: agent index --rebuild",
             )
         db.execute(_VECTOR_SCHEMA)
+        for statement in _FACTS_SCHEMA:
+            db.execute(statement)
 
     def close(self) -> None:
         """Release the connection; safe to call twice."""
@@ -195,6 +260,26 @@ class Ledger:
             self._db.execute("COMMIT")
         finally:
             self._db.rollback()
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def _remembered(self, what: Hashable, read: Callable[[], _T]) -> _T:
+        """What was read before, as long as neither we nor another process has written since."""
+        if self._db.in_transaction:
+            return read()
+        one = self._db.execute
+        state = (
+            self._db.total_changes,
+            one("PRAGMA main.data_version").fetchone()[0],
+            one("PRAGMA shared.data_version").fetchone()[0],
+        )
+        if state != self._memory_state:
+            self._memory, self._memory_state = {}, state
+        memory = self._memory
+        if what not in memory:
+            memory[what] = read()
+        found: _T = memory[what]
+        return found
 
     # -- meta ------------------------------------------------------------------------------------
 
@@ -217,8 +302,11 @@ class Ledger:
 
     # -- manifest --------------------------------------------------------------------------------
 
-    def manifest(self) -> dict[str, ManifestEntry]:
-        """Every known path, indexed or skipped."""
+    def manifest(self) -> Mapping[str, ManifestEntry]:
+        """Every known path, indexed or skipped; the same object as long as nobody writes."""
+        return self._remembered("manifest", self._manifest)
+
+    def _manifest(self) -> dict[str, ManifestEntry]:
         rows = self._db.execute(
             "SELECT id, path, blob, size, mtime_ns, ctime_ns, inode, checked_ns, coalesce(skip, ''), detail"
             " FROM files"
@@ -239,6 +327,9 @@ class Ledger:
 
     def skipped(self) -> tuple[Skipped, ...]:
         """Every file that was left out, with its reason."""
+        return self._remembered("skipped", self._skipped)
+
+    def _skipped(self) -> tuple[Skipped, ...]:
         rows = self._db.execute("SELECT path, skip, detail FROM files WHERE skip IS NOT NULL ORDER BY path")
         return tuple(
             Skipped(os.fsdecode(p), SkipReason(reason), os.fsdecode(detail)) for p, reason, detail in rows
@@ -265,6 +356,7 @@ class Ledger:
                 f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM chunks WHERE file_id = ?)", (file_id,)
             )
         self._db.execute("DELETE FROM chunks WHERE file_id = ?", (file_id,))
+        self._db.execute("DELETE FROM file_words WHERE file_id = ?", (file_id,))
 
     def put_skipped(self, item: Skipped, stat: FileStat, checked_ns: int) -> None:
         """Remember that a file was looked at and left out."""
@@ -280,34 +372,35 @@ class Ledger:
         checked_ns: int,
         chunks: Sequence[NewChunk],
         redactions: int = 0,
+        words: bytes | None = None,
     ) -> None:
-        """Replace all that is stored of one file."""
+        """Replace all that is stored of one file.
+
+        :param words: the `word_set` of the chunks' bodies, where it has been made already.
+        """
+        if words is None:
+            words = word_set(c.body for c in chunks)
         file_id = self._put_file(path, blob, language, stat, checked_ns, None, "", redactions)
         self._drop_chunks(file_id)
-        for new in chunks:
-            chunk = new.chunk
-            cursor = self._db.execute(
-                "INSERT INTO chunks (file_id, start_line, end_line, text, scope, symbols, vector_key)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    file_id,
-                    chunk.start_line,
-                    chunk.end_line,
-                    chunk.text,
-                    json.dumps(chunk.scope),
-                    json.dumps([(s.name, s.kind, s.line) for s in chunk.symbols]),
-                    new.vector_key,
-                ),
-            )
-            chunk_id = cursor.lastrowid
-            self._db.execute(
-                "INSERT INTO keywords (rowid, body, names, path) VALUES (?, ?, ?, ?)",
-                (chunk_id, new.body, new.names, new.path_words),
-            )
-            self._db.executemany(
-                "INSERT INTO definitions VALUES (?, ?, ?)",
-                [(name, chunk_id, s.kind) for s in chunk.symbols for name in _names(s.name)],
-            )
+        first = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM chunks").fetchone()[0]
+        numbered = list(enumerate(chunks, first))
+        self._db.executemany(
+            "INSERT INTO chunks (id, file_id, start_line, end_line, text, scope, symbols, vector_key)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (i, file_id, c.start_line, c.end_line, c.text, c.scope, c.symbols, c.vector_key)
+                for i, c in numbered
+            ],
+        )
+        self._db.executemany(
+            "INSERT INTO keywords (rowid, body, names, path) VALUES (?, ?, ?, ?)",
+            [(i, c.body, c.names, c.path_words) for i, c in numbered],
+        )
+        self._db.executemany(
+            "INSERT INTO definitions VALUES (?, ?, ?)",
+            [(name, i, kind) for i, c in numbered for name, kind in c.definitions],
+        )
+        self._db.execute("INSERT INTO file_words VALUES (?, ?)", (file_id, words))
 
     def _put_file(
         self,
@@ -347,18 +440,28 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget every file and chunk; vectors stay: they are keyed by content and may serve again."""
-        for table in ("keywords", "definitions", "chunks", "files"):
+        for table in ("keywords", "definitions", "file_words", "chunks", "files"):
             self._db.execute(f"DELETE FROM {table}")
 
     # -- chunks ----------------------------------------------------------------------------------
 
     def chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         """Chunks by row id; ids that are gone are missing from the result."""
+        kept: dict[int, StoredChunk] = self._remembered("chunks", dict)
+        known = {i: stored for i in ids if (stored := kept.get(i)) is not None}
+        read = self._chunks([i for i in ids if i not in known])
+        if len(kept) + len(read) > _KEPT_CHUNKS:
+            kept.clear()
+        kept.update(read)
+        known.update(read)
+        return {i: known[i] for part in _batches(list(ids)) for i in sorted(part) if i in known}
+
+    def _chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         found: dict[int, StoredChunk] = {}
         for part in _batches(list(ids)):
             rows = self._db.execute(
                 "SELECT c.id, f.path, c.start_line, c.end_line, c.text, f.language, c.scope, c.symbols,"
-                " c.vector_key FROM chunks c JOIN files f ON f.id = c.file_id"
+                " c.vector_key, f.blob FROM chunks c JOIN files f ON f.id = c.file_id"
                 f" WHERE c.id IN ({_marks(part)})",
                 part,
             )
@@ -366,9 +469,25 @@ class Ledger:
                 found[row[0]] = _stored(row)
         return found
 
-    def chunk_ids(self) -> list[int]:
-        """Every chunk's row id, ascending."""
-        return [row[0] for row in self._db.execute("SELECT id FROM chunks ORDER BY id")]
+    def chunk_ids(self, files: Iterable[int] | None = None) -> list[int]:
+        """The row ids of every chunk, or of those of some files, ascending."""
+        if files is None:
+            return [row[0] for row in self._db.execute("SELECT id FROM chunks ORDER BY id")]
+        query = "SELECT id FROM chunks WHERE file_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return [row[0] for row in self._db.execute(query, (json.dumps(list(files)),))]
+
+    def files(self) -> list[IndexedFile]:
+        """Every indexed file."""
+        rows = self._db.execute("SELECT id, path, language FROM files WHERE skip IS NULL")
+        return [IndexedFile(i, os.fsdecode(path), language) for i, path, language in rows]
+
+    def test_modules(self) -> list[int]:
+        """Chunks of test modules inside other files, as Rust has them: they lie in one, or begin with one."""
+        rows = self._db.execute(
+            "SELECT c.id FROM files f JOIN chunks c ON c.file_id = f.id WHERE f.language = 'rust'"
+            """ AND (c.scope LIKE '["test"%' OR c.scope LIKE '["tests"%' OR c.symbols LIKE '[["tests", "module",%')"""
+        )
+        return [row[0] for row in rows]
 
     def chunks_of(self, path: str) -> list[StoredChunk]:
         """The chunks of one file in order of lines."""
@@ -381,16 +500,19 @@ class Ledger:
         found = self.chunks(ids)
         return [found[i] for i in ids]
 
-    def defining(self, name: str, limit: int = 200) -> list[int]:
-        """Chunks in which a definition of that name starts; case does not matter."""
+    def defining(self, name: str, limit: int = 200, only: Selection | None = None) -> list[int]:
+        """Chunks, of all or `only` some, in which a definition of that name starts; case does not matter."""
         rows = self._db.execute(
-            "SELECT DISTINCT chunk_id FROM definitions WHERE name = ? ORDER BY chunk_id LIMIT ?",
-            (name.lower(), limit),
+            "SELECT DISTINCT chunk_id FROM definitions WHERE name = ? ORDER BY chunk_id",
+            (name.lower(),),
         )
-        return [row[0] for row in rows]
+        return list(islice((row[0] for row in rows if only is None or row[0] in only), limit))
 
     def counts(self, embedder: str) -> Counts:
         """How much is stored, and how much of it lacks a vector of this embedder."""
+        return self._remembered(("counts", embedder), lambda: self._counts(embedder))
+
+    def _counts(self, embedder: str) -> Counts:
         one = self._db.execute
         return Counts(
             files=one("SELECT count(*) FROM files WHERE skip IS NULL").fetchone()[0],
@@ -405,7 +527,8 @@ class Ledger:
 
     def redactions(self) -> int:
         """How many secrets were replaced, over all indexed files."""
-        return int(self._db.execute("SELECT coalesce(sum(redactions), 0) FROM files").fetchone()[0])
+        count = "SELECT coalesce(sum(redactions), 0) FROM files"
+        return self._remembered("redactions", lambda: int(self._db.execute(count).fetchone()[0]))
 
     def paths(self) -> dict[str, list[int]]:
         """The chunk ids of every indexed path."""
@@ -420,19 +543,25 @@ class Ledger:
     # -- keywords --------------------------------------------------------------------------------
 
     def match(
-        self, tokens: Sequence[str], weights: tuple[float, float, float], limit: int
+        self,
+        tokens: Sequence[str],
+        weights: tuple[float, float, float],
+        limit: int,
+        only: Selection | None = None,
     ) -> list[tuple[int, float]]:
-        """Chunks holding any of the tokens, best BM25 first. Weights are for body, names and path.
+        """Chunks, of all or `only` some, holding any of the tokens, best BM25 first. Weights are for body, names, path.
 
-        Scores are positive, larger is better (FTS5 returns them negated).
+        Scores are positive, larger is better (FTS5 returns them negated); how rare a token is counts over all chunks.
         """
         if not tokens:
             return []
         query = " OR ".join(map(_quoted, tokens))
+        # The plus keeps SQLite from looking each row up in the keyword index instead of reading it once.
+        among = "" if only is None else f" AND +rowid {only.condition}"
         rows = self._db.execute(
-            "SELECT rowid, -bm25(keywords, ?, ?, ?) AS score FROM keywords WHERE keywords MATCH ?"
-            " ORDER BY score DESC, rowid LIMIT ?",
-            (*weights, query, limit),
+            "SELECT rowid, -bm25(keywords, ?, ?, ?) AS score FROM keywords"
+            f" WHERE keywords MATCH ?{among} ORDER BY score DESC, rowid LIMIT ?",
+            (*weights, query, *([] if only is None else [only.variable]), limit),
         )
         return [(row[0], float(row[1])) for row in rows]
 
@@ -445,6 +574,71 @@ class Ledger:
             ).fetchone()
             found[token] = int(row[0])
         return found
+
+    def file_words(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """The word set of each of these files, by path (see `indexers.words`)."""
+        found: dict[str, bytes] = {}
+        for part in _batches([os.fsencode(path) for path in paths]):
+            rows = self._db.execute(
+                "SELECT f.path, w.words FROM files f JOIN file_words w ON w.file_id = f.id"
+                f" WHERE f.path IN ({_marks(part)})",
+                part,
+            )
+            found.update((os.fsdecode(path), words) for path, words in rows)
+        return found
+
+    def file_of_chunk(self) -> dict[int, int]:
+        """The row id of the file that each chunk was cut from."""
+        return dict(self._db.execute("SELECT id, file_id FROM chunks ORDER BY id"))
+
+    # -- facts of the symbol graph ---------------------------------------------------------------
+
+    def files_with(self, token: str) -> list[int]:
+        """Row ids of the files in which a keyword token occurs."""
+        rows = self._db.execute(
+            "SELECT DISTINCT c.file_id FROM keywords k JOIN chunks c ON c.id = k.rowid WHERE keywords MATCH ?",
+            (_quoted(token),),
+        )
+        return [row[0] for row in rows]
+
+    def listed(self, only: Iterable[int] | None = None) -> list[IndexedFile]:
+        """Indexed files with their blobs, all or `only` some by row id, in order of paths."""
+        rows = self._db.execute(
+            "SELECT f.id, f.path, f.language, f.blob FROM files f WHERE f.skip IS NULL"
+            f"{'' if only is None else _AMONG_FILES} ORDER BY f.path",
+            [] if only is None else [json.dumps(list(only))],
+        )
+        return [IndexedFile(i, os.fsdecode(path), language, blob) for i, path, language, blob in rows]
+
+    def pieces(self, file: IndexedFile) -> list[Piece]:
+        """The text of a file in order of lines; empty when it is not what it was when `file` was made."""
+        rows = self._db.execute(
+            "SELECT c.start_line, c.end_line, c.text FROM chunks c JOIN files f ON f.id = c.file_id"
+            " WHERE f.id = ? AND f.blob = ? ORDER BY c.start_line",
+            (file.id, file.blob),
+        )
+        return [Piece(*row) for row in rows]
+
+    def facts(self, version: int, only: Iterable[int] | None = None) -> list[StoredFacts]:
+        """What is known of each file, of all or `only` some, in order of paths."""
+        rows = self._db.execute(
+            "SELECT f.id, f.path, f.language, f.blob, t.defined, t.used FROM files f"
+            " JOIN facts t ON t.blob = f.blob AND t.language = f.language"
+            f" WHERE f.skip IS NULL AND t.version = ?{'' if only is None else _AMONG_FILES} ORDER BY f.path",
+            (version, *([] if only is None else [json.dumps(list(only))])),
+        )
+        return [
+            StoredFacts(IndexedFile(i, os.fsdecode(path), language, blob), defined, used)
+            for i, path, language, blob, defined, used in rows
+        ]
+
+    def put_facts(self, version: int, new: Iterable[StoredFacts]) -> None:
+        """Store facts; those of a file that has changed meanwhile are dropped."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO facts SELECT ?, ?, ?, ?, ?"
+            " WHERE EXISTS (SELECT 1 FROM files WHERE id = ? AND blob = ?)",
+            [(i.file.blob, i.file.language, version, i.defined, i.used, i.file.id, i.file.blob) for i in new],
+        )
 
     # -- vectors ---------------------------------------------------------------------------------
 
@@ -494,14 +688,15 @@ class Ledger:
                 found[key] = np.frombuffer(blob, dtype="<f4")
         return found
 
-    def matrix(self, embedder: str) -> tuple[list[int], FloatArray]:
-        """Every chunk that has a vector: row ids, and their vectors as one (n, dimensions) array."""
+    def matrix(self, embedder: str, only: Selection | None = None) -> tuple[list[int], FloatArray]:
+        """Every chunk (of `only` some) that has a vector: row ids, and their vectors as one (n, dimensions) array."""
         import numpy as np
 
+        among = "" if only is None else f" WHERE c.id {only.condition}"
         rows = self._db.execute(
             "SELECT c.id, v.vector FROM chunks c"
-            " JOIN shared.vectors v ON v.embedder = ? AND v.key = c.vector_key ORDER BY c.id",
-            (embedder,),
+            f" JOIN shared.vectors v ON v.embedder = ? AND v.key = c.vector_key{among} ORDER BY c.id",
+            (embedder, *([] if only is None else [only.variable])),
         ).fetchall()
         if not rows:
             return [], np.zeros((0, 0), dtype=np.float32)
@@ -537,6 +732,45 @@ class Ledger:
         except sqlite3.DatabaseError:
             return False
 
+    # -- checks ----------------------------------------------------------------------------------
+
+    def faults(self) -> list[str]:
+        """What SQLite's own checks and rows that belong together say is wrong; empty when all is well."""
+        found = []
+        for name, check in (
+            ("ledger", "PRAGMA main.quick_check(5)"),
+            ("vectors", "PRAGMA shared.quick_check(5)"),
+            ("keyword index", "INSERT INTO keywords (keywords) VALUES ('integrity-check')"),
+        ):
+            try:
+                rows = self._db.execute(check).fetchall()
+            except sqlite3.DatabaseError as error:
+                rows = [(f"malformed: {error}",)]
+            found += [f"the {name} is damaged: {row[0]}" for row in rows if row[0] != "ok"]
+        return found or self._lost_rows()
+
+    def _lost_rows(self) -> list[str]:
+        found = []
+        for what, query in _LOST.items():
+            count = self._db.execute(f"SELECT count(*) FROM {query}").fetchone()[0]
+            if count:
+                found.append(f"{count} {what}")
+        return found
+
+    def vector_sizes(self, embedder: str) -> dict[int, int]:
+        """Of the vectors in use: how many there are of each size in bytes."""
+        rows = self._db.execute(
+            "SELECT length(v.vector), count(*) FROM shared.vectors v WHERE v.embedder = ?"
+            " AND v.key IN (SELECT vector_key FROM chunks) GROUP BY length(v.vector)",
+            (embedder,),
+        )
+        return dict(rows.fetchall())
+
+    def redactions_of(self, path: str) -> int:
+        """How many secrets were replaced in one file."""
+        row = self._db.execute("SELECT redactions FROM files WHERE path = ?", (os.fsencode(path),)).fetchone()
+        return int(row[0]) if row else 0
+
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the files: whole on their own, and without what was deleted."""
         if not SECURE_DELETE:
@@ -544,25 +778,38 @@ class Ledger:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def is_sound(path: Path) -> bool:
+    """Whether SQLite can read a database file of ours from end to end; a missing or empty one is sound."""
+    if not path.exists():
+        return True
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        db.close()
+
+
 def translated(error: sqlite3.Error, path: Path) -> AgentError:
-    """SQLite's error as ours: busy, no space, read-only, or damaged."""
+    """SQLite's error as ours: busy, no space, read-only, failing disk, or damaged."""
     code = getattr(error, "sqlite_errorcode", None)
     text = str(error)
     if code in (5, 6) or "locked" in text:
         return BusyError(f"The index at {path} is locked by another process.", "Try again in a moment.")
     if "full" in text:
         return AgentError(f"No space left for the index in {path.parent}.", "Free some space and try again.")
+    if "disk I/O" in text:
+        # Not damage: what is stored may be whole, and must not be dropped for a limit or a loose cable.
+        return AgentError(
+            f"The index at {path} cannot be read or written: {text}.",
+            "Check the free space, the file size limit (ulimit -f) and the disk; then: agent index --check",
+        )
     if "readonly" in text or "unable to open" in text:
         return AgentError(f"The index at {path} cannot be written: {text}.", _WRITABLE)
-    if isinstance(error, sqlite3.OperationalError) and "disk I/O" not in text:
+    if isinstance(error, sqlite3.OperationalError) and "decode" not in text:
         return IndexStateError(f"The index at {path} failed: {text}.", "Rebuild it: agent index --rebuild")
     return IndexDamaged(f"The index at {path} is damaged: {text}.", "Rebuild it: agent index --rebuild")
-
-
-def _names(name: str) -> set[str]:
-    """What a definition is asked for by: its name, and the last part of a qualified one (Phoenix.Router)."""
-    lower = name.lower()
-    return {lower, _QUALIFIED.split(lower)[-1]} - {""}
 
 
 def _quoted(token: str) -> str:
@@ -574,22 +821,27 @@ def _marks(items: Sequence[object]) -> str:
     return ",".join("?" * len(items))
 
 
-def _batches(items: list[object] | list[int] | list[bytes]) -> Iterator[list[object]]:
+def _batches(items: list[_T]) -> Iterator[list[_T]]:
     for start in range(0, len(items), _VARIABLES):
         yield list(items[start : start + _VARIABLES])
 
 
 def _stored(row: Sequence[object]) -> StoredChunk:
-    chunk_id, path, start, end, text, language, scope, symbols, key = row
+    chunk_id, path, start, end, text, language, scope, symbols, key, blob = row
     assert isinstance(chunk_id, int) and isinstance(path, bytes) and isinstance(key, bytes)
     assert isinstance(start, int) and isinstance(end, int)
+    try:
+        scopes, defined = json.loads(str(scope)), json.loads(str(symbols))
+        names = tuple(Symbol(name, kind, line) for name, kind, line in defined)
+    except (ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"the row of chunk {chunk_id} is malformed ({error})") from error
     chunk = Chunk(
         path=os.fsdecode(path),
         start_line=start,
         end_line=end,
         text=str(text),
         language=str(language),
-        scope=tuple(json.loads(str(scope))),
-        symbols=tuple(Symbol(name, kind, line) for name, kind, line in json.loads(str(symbols))),
+        scope=tuple(scopes),
+        symbols=names,
     )
-    return StoredChunk(chunk_id, chunk, key)
+    return StoredChunk(chunk_id, chunk, key, str(blob))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class SkipReason(str, Enum):
@@ -24,6 +25,7 @@ class SkipReason(str, Enum):
     NOT_A_FILE = "not a regular file"
     MISSING = "missing from the work tree"
     UNREADABLE = "unreadable"
+    BREAKS = "breaks the parser"
     EXCLUDED = "excluded by settings"
 
 
@@ -40,8 +42,7 @@ class TrackedFile:
     tracked: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
+class FileStat(NamedTuple):
     """What tells, without reading it, that a file has not changed."""
 
     size: int
@@ -105,12 +106,30 @@ class Chunk:
         return " > ".join((self.path, *self.scope))
 
 
+class NewChunk(NamedTuple):
+    """A chunk as the columns of the ledger hold it: scope and symbols as JSON, tokens joined by spaces.
+
+    `vector_key` is the content hash of its vector; `definitions` are the names it is asked for by, with their kinds.
+    """
+
+    start_line: int
+    end_line: int
+    text: str
+    scope: str
+    symbols: str
+    vector_key: bytes
+    body: str
+    names: str
+    path_words: str
+    definitions: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk that answers a query.
 
     `signals` says what each ranking signal added to `score`; `similarity` is the cosine to the query's vector, None
-    where the chunk has no vector yet.
+    where the chunk has no vector yet; `blob` is the git blob id of the file as it was read.
     """
 
     path: str
@@ -124,6 +143,7 @@ class Hit:
     chunk_id: int = 0
     signals: Mapping[str, float] = field(default_factory=dict)
     similarity: float | None = None
+    blob: str = ""
 
     @property
     def label(self) -> str:
@@ -173,3 +193,40 @@ class Progress:
     done: int
     total: int
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A definition as a place in the code, `start_line` to `end_line`; `line` names it, and `text` is that line.
+
+    Lines are 1-based and inclusive. `scope` names what encloses the definition, outermost first.
+    """
+
+    path: str
+    line: int
+    start_line: int
+    end_line: int
+    name: str
+    kind: str
+    scope: tuple[str, ...] = ()
+    text: str = ""
+
+    @property
+    def label(self) -> str:
+        """Path and lines, as sources and citations name it."""
+        return f"{self.path}:{self.start_line}-{self.end_line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A line that uses a name: `kind` is call, type, import or name; `enclosing` names what the line stands in.
+
+    `enclosing` is empty at the top of a file; `enclosing_line` is the line that names the innermost of it, else 0.
+    """
+
+    path: str
+    line: int
+    kind: str
+    enclosing: tuple[str, ...] = ()
+    enclosing_line: int = 0
+    text: str = ""

@@ -6,19 +6,25 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from chains.retrieval import Search, relevant
-from indexers.build import Builder, keyword_fields
+from indexers.build import Builder
 from indexers.config import IndexConfig
 from indexers.embedding import open_embedder
+from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
-from indexers.index import Index
+from indexers.index import MOST_SELECTIONS, Index
 from indexers.ledger import Ledger, StoredChunk
+from indexers.reading import keyword_fields
 from indexers.types import Chunk, FileStat
 from tests.repos import make_repo, write
+
+if TYPE_CHECKING:
+    from indexers.embedding import FloatArray
 
 FILES = {
     "src/retry.py": 'def retry_call(fn):\n    """Call again when the connection fails."""\n    return fn()\n',
@@ -140,6 +146,163 @@ def test_an_empty_index_answers_nothing(tmp_path: Path) -> None:
     place.builder.run(EMBEDDER)
     assert place.search("anything at all") == [] and place.index.weights(["x"]) == {"x": 0.0}
     assert place.index.by_vector(FINGERPRINT, EMBEDDER.embed_query("x"), 5) == []
+
+
+# -- filters ----------------------------------------------------------------------------------------
+
+CROWD = {
+    f"lib/crowd_{n}.py": f"def crowd_{n}():\n    return retry_call(connection_{n}, retry=retry)\n"
+    for n in range(60)
+}
+RUST = """\
+pub fn retry_connection(times: u32) -> u32 {
+    // Try again, and again, for as long as there is patience.
+    times + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_connection_adds_one() {
+        assert_eq!(retry_connection(1), 2);
+    }
+}
+"""
+QUERY = "retry_call of a connection"
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Sixty files that all answer better than the one a filter is after."""
+    directory = tmp_path_factory.mktemp("crowded")
+    few = {
+        "odd/dir/once.go": "// retry of a connection\nfunc once() {}\n",
+        "odd/late.py": "# a word on retry\nlate = True\n",
+        "src/retry.rs": RUST + "// filler: no chunk is merged with the next\n" * 40,
+        "tests/test_crowd.py": "def test_crowd():\n    retry_call(connection)\n",
+    }
+    place = Place(make_repo(directory / "repo", {**CROWD, **few}), directory / "index")
+    place.builder.run(EMBEDDER)
+    return place
+
+
+def limited(place: Place, only: Filter, k: int = 10, *, dense: bool = True) -> list[str]:
+    search = Search(place.index, EMBEDDER if dense else None, only=only)
+    return [hit.path for hit in search.hits(QUERY, k)]
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize(
+    ("only", "paths"),
+    [
+        (Filter(paths="odd/"), {"odd/dir/once.go", "odd/late.py"}),
+        (Filter(paths=["odd/", "!*.go"]), {"odd/late.py"}),
+        (Filter(languages="go"), {"odd/dir/once.go"}),
+        (Filter(paths="tests/**"), {"tests/test_crowd.py"}),
+        (Filter(paths="tests/**", tests=False), set()),
+        (Filter(paths="nowhere/"), set()),
+    ],
+    ids=str,
+)
+def test_few_files_of_many_are_all_found(
+    crowded: Place, only: Filter, paths: set[str], dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far fewer than the files that answer better: what is cut before it is filtered finds nothing.
+    monkeypatch.setattr("chains.retrieval.KEYWORD_CANDIDATES", 5)
+    monkeypatch.setattr("chains.retrieval.VECTOR_CANDIDATES", 5)
+    assert set(limited(crowded, only, dense=dense)) == paths
+
+
+def test_every_list_is_filtered_before_its_limit(crowded: Place) -> None:
+    index, only = crowded.index, Filter(paths="odd/")
+    vector = EMBEDDER.embed_query(QUERY)
+    odd = {i for path, ids in index.paths().items() if path.startswith("odd/") for i in ids}
+    assert {s.chunk_id for s in index.by_keyword(["retry"], 2, only)} == odd
+    assert {s.chunk_id for s in index.by_vector(FINGERPRINT, vector, 2, only)} == odd
+    assert not odd <= {s.chunk_id for s in index.by_vector(FINGERPRINT, vector, 2)}
+    assert (
+        crowded.ledger.chunks(index.defining("late", only))[index.defining("late")[0]].chunk.path
+        == "odd/late.py"
+    )
+    assert index.defining("crowd_1") and index.defining("crowd_1", only) == []
+    selected = index.selected(only)
+    assert (selected.files, selected.count, selected.chunks.ids) == (2, len(odd), odd)
+
+
+def test_a_filter_keeps_scores_and_order(crowded: Place) -> None:
+    index, only = crowded.index, Filter(paths="!odd/")
+    vector = EMBEDDER.embed_query(QUERY)
+    kept = {i for path, ids in index.paths().items() if not path.startswith("odd/") for i in ids}
+    for found in (
+        lambda limit, chosen: index.by_keyword(["retry", "connection"], limit, chosen),
+        lambda limit, chosen: index.by_vector(FINGERPRINT, vector, limit, chosen),
+    ):
+        everything = [(item.chunk_id, round(item.score, 5)) for item in found(1_000, EVERYTHING)]
+        passing = [pair for pair in everything if pair[0] in kept]
+        assert 60 < len(passing) < len(everything)
+        assert [(item.chunk_id, round(item.score, 5)) for item in found(1_000, only)] == passing
+        assert [item.chunk_id for item in found(7, only)] == [number for number, _ in passing[:7]]
+    assert index.selected(only).chunks.inverted, "the shorter list is kept"
+
+
+def test_the_module_of_tests_of_a_rust_file_is_left_out(crowded: Place) -> None:
+    only = Filter(languages="rust", tests=False)
+    texts = [hit.text for hit in Search(crowded.index, EMBEDDER, only=only).hits("retry_connection", 10)]
+    assert any("pub fn retry_connection" in text for text in texts)
+    assert not any("use super::*" in text and "pub fn" not in text for text in texts)
+    inner = [hit.text for hit in Search(crowded.index, EMBEDDER).hits("retry_connection_adds_one", 10)]
+    assert any("use super::*" in text for text in inner)
+
+
+def test_whatever_list_proposes_it_nothing_else_gets_in(
+    crowded: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Index, "defining", lambda self, name, only: self.ledger.chunk_ids())
+    assert set(limited(crowded, Filter(languages="go"))) == {"odd/dir/once.go"}
+
+
+def test_chroma_is_asked_for_more_and_else_the_rest_is_scanned(
+    crowded: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector = EMBEDDER.embed_query(QUERY)
+    wanted = {
+        only: crowded.index.by_vector(FINGERPRINT, vector, 3, only)
+        for only in (Filter(paths="!odd/"), Filter(paths="lib/crowd_1*"), Filter(paths="odd/"))
+    }
+    asked: list[int] = []
+    query = crowded.index.store.query
+
+    def counting(fingerprint: str, vector: FloatArray, k: int) -> list[tuple[bytes, float]] | None:
+        asked.append(k)
+        return query(fingerprint, vector, k)
+
+    monkeypatch.setattr(crowded.index.store, "query", counting)
+    monkeypatch.setattr("indexers.index.EXACT_SCAN_LIMIT", 5)
+    for only, scanned in wanted.items():
+        found = crowded.index.by_vector(FINGERPRINT, vector, 3, only)
+        assert [round(item.score, 4) for item in found] == [round(item.score, 4) for item in scanned]
+    # Nearly all, a sixth of all, and so few that they are scanned.
+    assert len(asked) == 2 and 6 <= asked[0] < 8 and asked[1] > 20
+
+
+def test_a_filter_follows_the_generation(own: Place) -> None:
+    own.builder.run(EMBEDDER)
+    only = Filter(paths="new/")
+    vector = EMBEDDER.embed_query("retry")
+    assert own.index.selected(only).count == 0 and own.index.by_vector(FINGERPRINT, vector, 3, only) == []
+    write(own.root, {"new/retry.py": "retry = 'retry again'\n"})
+    own.builder.run(EMBEDDER)
+    assert own.index.selected(only).count == len(own.index.by_vector(FINGERPRINT, vector, 3, only)) == 1
+    assert [hit.path for hit in Search(own.index, EMBEDDER, only=only).hits("retry", 3)] == ["new/retry.py"]
+
+
+def test_many_filters_are_not_kept_for_good(own: Place) -> None:
+    own.builder.run(EMBEDDER)
+    for number in range(100):
+        assert own.index.selected(Filter(paths=f"none{number}/")).count == 0
+    assert len(own.index._selected) <= MOST_SELECTIONS
 
 
 # -- searching --------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from indexers import patterns, syntax
-from indexers.languages import grammar_of, language_of
+from indexers.errors import UsageError
+from indexers.languages import grammar_of, language_named, language_of
 
 REQUIRED = (
     "python javascript typescript tsx go rust java kotlin c cpp csharp php ruby scala swift elixir lua bash "
@@ -115,3 +116,33 @@ def test_header_files_are_read_as_what_they_hold() -> None:
     assert grammar_of("c", "struct a { int b; };\n") == "c"
     assert grammar_of("c", "#pragma once\nnamespace a {\n}\n") == "cpp"
     assert grammar_of("text") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "language"),
+    [
+        ("python", "python"), ("Python", "python"), ("py", "python"), (".py", "python"), ("python3", "python"),
+        ("js", "javascript"), ("jsx", "javascript"), ("ts", "typescript"), ("tsx", "tsx"), ("rs", "rust"),
+        ("golang", "go"), ("c++", "cpp"), ("C++", "cpp"), ("C#", "csharp"), ("f#", "fsharp"), ("cs", "csharp"),
+        ("sh", "bash"), ("shell", "bash"), ("objective-c", "objc"), ("Objective C", "objc"), ("md", "markdown"),
+        ("ocaml interface", "ocaml_interface"), ("Dockerfile", "dockerfile"), ("yml", "yaml"), ("ipynb", "notebook"),
+    ],
+)  # fmt: skip
+def test_a_language_is_known_by_many_names(said: str, language: str) -> None:
+    assert language_named(said) == language
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [("pyhton", "Did you mean python?"), ("typescipt", "typescript"), ("qqqq", "Known: python,")],
+)
+def test_an_unknown_language_is_refused_with_the_nearest(said: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"There is no language '{said}'") as caught:
+        language_named(said)
+    assert hint in caught.value.remedy
+
+
+@pytest.mark.parametrize("said", ["", " ", ".", "-", "\udce9", "x" * 10_000])
+def test_what_is_no_name_of_a_language_is_refused_at_once(said: str) -> None:
+    with pytest.raises(UsageError):
+        language_named(said)

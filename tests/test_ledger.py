@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexers.build import keyword_fields
 from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError
 from indexers.ledger import SCHEMA_VERSION, Ledger, translated
+from indexers.reading import keyword_fields
 from indexers.types import Chunk, FileStat, Skipped, SkipReason, Symbol
 
 STAT = FileStat(10, 1, 2, 3)
@@ -295,7 +295,7 @@ def test_a_locked_ledger_is_busy_not_damaged(ledger: Ledger, tmp_path: Path) -> 
         (sqlite3.OperationalError("attempt to write a readonly database"), AgentError, "cannot be written"),
         (sqlite3.OperationalError("unable to open database file"), AgentError, "cannot be written"),
         (sqlite3.OperationalError("no such table: files"), IndexStateError, "failed"),
-        (sqlite3.OperationalError("disk I/O error"), IndexDamaged, "damaged"),
+        (sqlite3.OperationalError("disk I/O error"), AgentError, "disk I/O"),
         (sqlite3.DatabaseError("database disk image is malformed"), IndexDamaged, "damaged"),
     ],
 )

@@ -9,24 +9,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chains.exports import reexports
+from chains.path_signals import file_name_match, of_other_platform, superseded
+from chains.query import Query, looks_like_code, understand
 from chains.ranking import (
     DEFAULT_WEIGHTS,
     Candidate,
+    FileEvidence,
     definition_boost,
-    file_name_match,
     fuse,
-    looks_like_code,
-    path_factor,
+    path_factors,
     rank,
     saturate,
-    understand,
 )
+from chains.traces import Frame, frames, resolve
 
 
 def candidate(
     number: int, path: str, keyword: float | None = 1.0, dense: float | None = None, *symbols: str
 ) -> Candidate:
     return Candidate(number, path, symbols, (), keyword, dense)
+
+
+def factor_of(query: Query, path: str) -> float:
+    return path_factors(query, [path], DEFAULT_WEIGHTS)[path]
 
 
 def order(query: str, *candidates: Candidate) -> list[int]:
@@ -49,6 +55,8 @@ def order(query: str, *candidates: Candidate) -> list[int]:
         ("x" * 401 + " y", "long", ()),
         ("", "sentence", ()),
         ("größe", "identifier", ("größe",)),
+        ("how res.redirect and absl::StrCat work", "sentence", ("StrCat", "redirect")),
+        ("Router#call, or node->next. Or x.y", "sentence", ("call", "next")),
     ],
 )
 def test_kinds_and_names(text: str, kind: str, names: tuple[str, ...]) -> None:
@@ -211,19 +219,160 @@ def test_file_names_are_heard() -> None:
     ],
 )
 def test_places_people_do_not_mean(path: str) -> None:
-    assert path_factor(understand("where are retries"), path, DEFAULT_WEIGHTS) < 1
+    assert factor_of(understand("where are retries"), path) < 1
 
 
 @pytest.mark.parametrize(
     "path", ["src/latest.py", "src/contest.py", "src/attest.go", "src/protest/a.py", "src/inspector.py"]
 )
 def test_places_that_only_sound_so(path: str) -> None:
-    assert path_factor(understand("where are retries"), path, DEFAULT_WEIGHTS) == 1
+    assert factor_of(understand("where are retries"), path) == 1
+
+
+def test_of_versions_side_by_side_the_newest_is_meant() -> None:
+    paths = ["pkg/v3/types.ts", "pkg/v4/core/types.ts", "pkg/v4/types.ts", "other/v1/types.ts", "v.ts"]
+    assert superseded(understand("types of errors"), paths) == {"pkg/v3/types.ts"}
+    assert superseded(understand("types of errors in v3"), paths) == set()
+    assert superseded(understand("types"), ["v99999999999/a.py", "v1/a.py", "vendor/v2.py"]) == set()
+
+
+@pytest.mark.parametrize("path", ["src/win/tcp.c", "src/tcp_windows.go", "lib/poll.darwin.ts", "win32/a.c"])
+def test_files_of_other_platforms_are_seldom_meant(path: str) -> None:
+    assert of_other_platform(understand("how tcp connects"), path, "linux")
+    assert not of_other_platform(understand("how tcp connects on windows"), path, "linux")
+
+
+@pytest.mark.parametrize(
+    "path", ["src/unix/tcp.c", "src/linux.c", "window/twin.py", "src/tcp.c", "winner.go"]
+)
+def test_files_of_this_platform_or_of_none_are_not_weighed_down(path: str) -> None:
+    assert not of_other_platform(understand("how tcp connects"), path, "linux")
+
+
+def test_everybody_is_at_home_somewhere() -> None:
+    query = understand("how tcp connects")
+    assert not of_other_platform(query, "src/win/tcp.c", "win32")
+    assert not of_other_platform(query, "src/darwin/tcp.c", "darwin")
+    assert of_other_platform(query, "src/win/tcp.c", "darwin")
+    assert not of_other_platform(query, "src/freebsd.c", "freebsd14")
+
+
+def test_snake_case_words_name_files_by_their_parts() -> None:
+    query = understand("where is string_view made")
+    assert file_name_match(query, "strings/string_view.h") > file_name_match(query, "strings/string.h")
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_holds_every_word_goes_before_one_that_repeats_some() -> None:
+    pair = [candidate(1, "a.py", 5.0), candidate(2, "b.py", 5.0)]
+    evidence = {"a.py": FileEvidence(0.5), "b.py": FileEvidence(1.0)}
+    ranked = rank(understand("where are retries limited"), pair, files=evidence)
+    assert ranked[0].candidate.path == "b.py" and ranked[0].signals["file_coverage"] > 0
+
+
+def test_a_file_near_the_question_as_a_whole_goes_first() -> None:
+    pair = [candidate(1, "a.py", 5.0, 0.5), candidate(2, "b.py", 5.0, 0.5)]
+    evidence = {"a.py": FileEvidence(1.0, 0.2), "b.py": FileEvidence(1.0, 0.6)}
+    assert rank(understand("where are retries limited"), pair, files=evidence)[0].candidate.path == "b.py"
+
+
+def test_whole_files_say_nothing_about_an_identifier() -> None:
+    ranked = rank(understand("RetryPolicy"), [candidate(1, "a.py")], files={"a.py": FileEvidence(1.0, 1.0)})
+    assert set(ranked[0].signals) == {"fused", "coherence"}
+
+
+def test_of_a_long_text_only_the_best_chunks_of_a_file_speak_for_it() -> None:
+    text = "the retry loop never ends when the server answers " * 10
+    many = [candidate(i, "big.py", 2.0) for i in range(30)]
+    few = [candidate(100 + i, "small.py", 2.2) for i in range(3)]
+    assert rank(understand(text), [*many, *few])[0].candidate.path == "small.py"
+    assert rank(understand("the retry loop"), [*many, *few])[0].candidate.path == "big.py"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pub use axum_core::response::{\n    AppendHeaders,\n    IntoResponse,\n};",
+        "pub(crate) use self::into::IntoResponse;",
+        "export { IntoResponse, Other } from './response';",
+        "export type { Other, IntoResponse } from './response'",
+        "from .response import (\n    Other,\n    IntoResponse,\n)",
+        "from .response import IntoResponse",
+        "using http::IntoResponse;",
+    ],
+)
+def test_names_that_are_passed_on(text: str) -> None:
+    assert reexports(text, "IntoResponse") and not reexports(text, "Into")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "use axum_core::IntoResponse;",
+        "pub use other::Name;\nimpl IntoResponse for X {}",
+        "import { IntoResponse } from 'x'",
+        "def f():\n    from x import IntoResponse",
+        "export const x = 1;\nIntoResponse()",
+    ],
+)
+def test_names_that_are_only_used(text: str) -> None:
+    assert not reexports(text, "IntoResponse")
+
+
+def test_a_file_that_passes_the_name_on_stands_in_for_its_definition() -> None:
+    here = replace(candidate(2, "b.py", 5.0), reexports=True)
+    assert order("RetryPolicy", candidate(1, "a.py", 9.0), here) == [2, 1]
+
+
+# -- stack traces -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('  File "/home/me/my app/src/retry.py", line 12, in call', ("/home/me/my app/src/retry.py", 12)),
+        ("at Retry.call (/srv/app/lib/retry.js:10:5)", ("/srv/app/lib/retry.js", 10)),
+        ("\tat com.acme.Retry.call(Retry.java:42)", ("Retry.java", 42)),
+        ("\t/go/src/app/retry.go:31 +0x1d", ("/go/src/app/retry.go", 31)),
+        ("thread 'main' panicked at src/retry.rs:7:13:", ("src/retry.rs", 7)),
+        (r"   at Acme.Retry.Call() in C:\src\Retry.cs:line 9", ("/src/Retry.cs", 9)),
+        ("#0 /app/src/Retry.php(8): call()", ("/app/src/Retry.php", 8)),
+        ("retry.c:5:10: error: expected ';'", ("retry.c", 5)),
+    ],
+)
+def test_frames_of_every_language(text: str, expected: tuple[str, int]) -> None:
+    assert frames(text) == [Frame(*expected)]
+
+
+def test_what_only_looks_like_a_frame() -> None:
+    assert frames("at 12:30 we met, ratio 3:2, http://localhost:8080, version 1.2.3:4, f(3)") == []
+
+
+def test_frames_of_hostile_text_take_no_time() -> None:
+    started = time.perf_counter()
+    for piece in ("a", "a.b", "a.py:1", "(", '", line 1', "/", "a:1"):
+        assert len(frames(piece * (20_000 // len(piece)))) <= 40
+    assert time.perf_counter() - started < 2.0
+
+
+def test_a_frame_means_the_path_that_ends_alike() -> None:
+    paths = ["src/retry.py", "src/http/retry.py", "tests/retry.py", "src/noretry.py"]
+    assert resolve(Frame("/home/me/src/http/retry.py", 1), paths) == ["src/http/retry.py"]
+    assert resolve(Frame("retry.py", 1), paths) == paths[:3]
+    assert resolve(Frame("/x/other.py", 1), paths) == []
+
+
+def test_the_chunk_a_trace_points_into_comes_first() -> None:
+    here = replace(candidate(2, "b.py", 1.0), frame=True)
+    text = "retries fail: " + "x " * 300
+    assert order(text, candidate(1, "a.py", 9.0), here) == [2, 1]
 
 
 def test_what_is_asked_for_is_not_weighed_down() -> None:
-    assert path_factor(understand("tests of retries"), "tests/test_a.py", DEFAULT_WEIGHTS) == 1
-    assert path_factor(understand("an example of retries"), "examples/a.py", DEFAULT_WEIGHTS) == 1
+    assert factor_of(understand("tests of retries"), "tests/test_a.py") == 1
+    assert factor_of(understand("an example of retries"), "examples/a.py") == 1
 
 
 def test_one_best_chunk_a_file_first() -> None:

@@ -1,0 +1,87 @@
+"""Takes a query apart: its kind, its tokens, the names of code in it, and what it asks for. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from indexers.tokens import split_identifier, tokenize, unique
+
+# English function words and the verbs of questions: they say how something is asked, not what about.
+STOP_WORDS = frozenset(
+    """a about all also an and any are as at be been being by can could did do does done else find for
+    from get gets give had has have how i if in into is it its list make me my no not of on or
+    our out shall should show so some tell than that the their them then there these they this
+    those to use used uses using was we were what when where which while who whom whose why will
+    with work works would you your""".split()
+)
+_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)[A-Za-z_$][\w$]*)*(?:\(\))?[!?]?")
+_NAME = re.compile(r"[^\W\d]\w{2,}")
+# Longer than this is an issue report or a stack trace rather than a question.
+_LONG_QUERY = 400
+# A member named by its owner inside a sentence: res.redirect, z.pipe, absl::StrCat, Router#call.
+_MEMBER = re.compile(r"(?<![\w.])[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)([A-Za-z_$][\w$]+))+")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query taken apart once: `kind` is identifier, sentence or long.
+
+    `tokens` are what the keyword index is asked for, `words` what was said without stop words, `names` the names
+    of code in it.
+    """
+
+    text: str
+    kind: str
+    tokens: tuple[str, ...]
+    words: tuple[str, ...]
+    names: tuple[str, ...]
+    wants_tests: bool = False
+    wants_examples: bool = False
+
+
+def understand(text: str) -> Query:
+    """Take a query apart: what kind it is, its tokens, the names of code in it, and what it asks for."""
+    stripped = text.strip()
+    kind = (
+        "identifier"
+        if _IDENTIFIER.fullmatch(stripped)
+        else "long"
+        if len(stripped) > _LONG_QUERY
+        else "sentence"
+    )
+    said = [w for w in re.findall(r"\w+", stripped) if w.lower() not in STOP_WORDS]
+    words = unique(w.lower() for w in said)
+    # Stop words go before stemming, which makes "where" something else; then those inside identifiers.
+    tokens = unique(t for t in tokenize(" ".join(said)) if t not in STOP_WORDS) or unique(tokenize(stripped))
+    if kind == "identifier":
+        names = unique(_NAME.findall(stripped))
+    else:
+        spelled = (name for name in _NAME.findall(stripped) if looks_like_code(name))
+        names = unique((*spelled, *_MEMBER.findall(stripped)))
+    asked = set(words)
+    return Query(
+        text=stripped,
+        kind=kind,
+        tokens=tuple(tokens),
+        words=tuple(words),
+        names=tuple(names),
+        wants_tests=bool(
+            asked & {"test", "tests", "tested", "testing", "spec", "specs", "fixture", "fixtures", "mock"}
+        ),
+        wants_examples=bool(
+            asked
+            & {"example", "examples", "sample", "demo", "docs", "documentation", "tutorial", "benchmark"}
+        ),
+    )
+
+
+def looks_like_code(word: str) -> bool:
+    """True for names nobody writes in prose: snake_case, camelCase, PascalCase with two humps, HTTPServer."""
+    if "_" in word.strip("_"):
+        return True
+    return (
+        len(split_identifier(word)) > 1
+        and any(c.islower() for c in word)
+        and any(c.isupper() for c in word[1:])
+    )
