@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from indexers.types import Hit
 
 
 class Hits(list[Hit]):
-    """Search results; a plain list of `Hit` that a notebook shows as a table."""
+    """Search results; a plain list of `Hit` that a notebook shows as a table.
 
-    def __init__(self, hits: Iterable[Hit] = (), query: str = "") -> None:
+    `absent` are names of code in the query that stand nowhere in the index, so that the hits match their parts at best.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), query: str = "", absent: Sequence[str] = ()) -> None:
         super().__init__(hits)
         self.query = query
+        self.absent = tuple(absent)
 
     def _repr_html_(self) -> str:
         if not self:

@@ -14,7 +14,9 @@ import functools
 import hashlib
 import os
 import re
+import select
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,17 +117,21 @@ class Repository:
 
         Nothing is descended into: a submodule or nested repository is one entry with mode 0o160000.
         """
-        found: dict[bytes, TrackedFile] = {}
-        for record in _records(self.run("ls-files", "-z", "-s")):
-            details, _, name = record.partition(b"\t")
-            # A path in conflict is listed once for each side; what lies in the work tree is one file.
-            found.setdefault(name, TrackedFile(os.fsdecode(name), int(details.split(b" ", 1)[0], 8)))
-        if untracked:
-            for record in _records(self.run("ls-files", "-z", "-o", "--exclude-standard")):
-                name = record.rstrip(b"/")
-                mode = GITLINK if record.endswith(b"/") else 0
-                found.setdefault(name, TrackedFile(os.fsdecode(name), mode, tracked=False))
-        return [found[name] for name in sorted(found)]
+        others = self.run("ls-files", "-z", "-o", "--exclude-standard") if untracked else b""
+        return list(_listed(self._tracked(), others))
+
+    def _tracked(self) -> bytes:
+        """What git says of tracked files. It reads that from its index file alone: the same file, the same words."""
+        version = _settled(self.git_dir / "index")
+        return self.run(*_TRACKED) if version is None else _said_of_tracked(self, version)
+
+    def ignored_by(self, path: str) -> str | None:
+        """The rule by which git ignores a path, as FILE:LINE:PATTERN; None when it does not."""
+        answer = self._ask("check-ignore", "-v", "-z", "--stdin", stdin=os.fsencode(path) + b"\0")
+        if answer is None:
+            return None
+        source, line, pattern = answer.split(b"\0")[:3]
+        return os.fsdecode(b":".join((source, line, pattern)))
 
     def head(self) -> str | None:
         """The id of the commit checked out; None before the first commit."""
@@ -161,9 +167,9 @@ class Repository:
             raise _failure(args, answer, self.root)
         return answer.stdout
 
-    def _ask(self, *args: str) -> bytes | None:
+    def _ask(self, *args: str, stdin: bytes | None = None) -> bytes | None:
         """One line from a command that exits with 1 to say "there is none"."""
-        answer = _invoke(_usable_git(self.root), args, cwd=self.root)
+        answer = _invoke(_usable_git(self.root), args, cwd=self.root, stdin=stdin)
         if answer.returncode == 1 and not answer.stdout:
             return None
         if answer.returncode != 0:
@@ -177,6 +183,44 @@ def git_version() -> tuple[int, ...]:
     :raises RepositoryError: there is no git.
     """
     return _version_of(_find_git(None))
+
+
+_TRACKED = ("ls-files", "-z", "-s")
+# Repositories whose listing is kept, for whoever searches several in turn.
+_LISTINGS = 4
+# As long after its last change, a file that is written again does not look the same (see `build`).
+_SETTLED_NS = 2_000_000_000
+
+
+def _settled(path: Path) -> tuple[int, ...] | None:
+    """What tells this version of a file from any later one; None when there is no telling, or no file."""
+    try:
+        entry = path.stat()
+    except OSError:
+        return None
+    if abs(time.time_ns() - entry.st_ctime_ns) < _SETTLED_NS or entry.st_ctime_ns > time.time_ns():
+        return None
+    return entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns
+
+
+@functools.lru_cache(maxsize=_LISTINGS)
+def _said_of_tracked(repository: Repository, version: tuple[int, ...]) -> bytes:
+    return repository.run(*_TRACKED)
+
+
+@functools.lru_cache(maxsize=_LISTINGS)
+def _listed(tracked: bytes, others: bytes) -> tuple[TrackedFile, ...]:
+    """The files that two listings name, sorted by the bytes of their paths."""
+    found: dict[bytes, TrackedFile] = {}
+    for record in _records(tracked):
+        details, _, name = record.partition(b"\t")
+        # A path in conflict is listed once for each side; what lies in the work tree is one file.
+        found.setdefault(name, TrackedFile(os.fsdecode(name), int(details.split(b" ", 1)[0], 8)))
+    for record in _records(others):
+        name = record.rstrip(b"/")
+        mode = GITLINK if record.endswith(b"/") else 0
+        found.setdefault(name, TrackedFile(os.fsdecode(name), mode, tracked=False))
+    return tuple(found[name] for name in sorted(found))
 
 
 def _records(listing: bytes) -> list[bytes]:
@@ -201,16 +245,21 @@ def _invoke(
     """
     _check_allowed([os.fsdecode(arg) for arg in args])
     try:
-        return subprocess.run(  # noqa: S603 - absolute program, fixed flags, no shell
+        with _Process(  # an absolute program, fixed flags, no shell
             [git, *_FLAGS, *args],
             cwd=cwd,
             env={**_clean_environment(), **(env or {})},
-            # `input=None` would inherit our stdin, which may be a terminal or somebody's pipe.
-            input=b"" if stdin is None else stdin,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+            # Never ours, which may be a terminal or somebody's pipe.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                output, errors = process.communicate(stdin or b"", timeout)
+            except BaseException:
+                process.kill()
+                raise
+            return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
     except subprocess.TimeoutExpired:
         command = os.fsdecode(args[0])
         raise RepositoryError(
@@ -219,6 +268,25 @@ def _invoke(
         ) from None
     except OSError as error:
         raise RepositoryError(f"git could not be run in {cwd}: {error.strerror}.") from error
+
+
+class _Process(subprocess.Popen[bytes]):
+    """A process whose end is waited for without naps: those of the library take a third as long as git itself."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As the library's; where the system cannot wake us, just that."""
+        if timeout is not None and self.returncode is None and hasattr(os, "pidfd_open"):
+            try:
+                descriptor = os.pidfd_open(self.pid)
+            except OSError:
+                return super().wait(timeout)
+            try:
+                ended = select.poll()
+                ended.register(descriptor, select.POLLIN)
+                ended.poll(max(timeout, 0.0) * 1000)
+            finally:
+                os.close(descriptor)
+        return super().wait(timeout)
 
 
 def _check_allowed(args: list[str]) -> None:
@@ -281,7 +349,8 @@ def _find_git(avoid: Path | None) -> str:
         if not os.path.isabs(entry):
             continue
         candidate = Path(entry, "git")
-        if not candidate.is_file() or not os.access(candidate, os.X_OK):
+        # os.path, which says no where a directory of PATH is not ours to read; Path would raise.
+        if not os.path.isfile(candidate) or not os.access(candidate, os.X_OK):
             continue
         if avoid is None or not (_within(candidate, avoid) or _within(candidate.resolve(), avoid)):
             return str(candidate)
@@ -352,8 +421,14 @@ def _refusal(start: Path, stderr: bytes, git: str) -> RepositoryError:
         return _inside_git_dir(start, place)
     if place is not None:
         return _bare(place, git)
+    broken = _enclosing(start)
+    denied = _unreadable_part(broken / ".git") if broken else None
+    if broken and denied:
+        return RepositoryError(
+            f"{denied} cannot be read: permission denied.",
+            f"Mend its permissions: chmod -R u+rX {broken / '.git'}",
+        )
     if "not a git repository (or any" in words:
-        broken = _enclosing(start)
         found = f", although there is a {broken / '.git'}" if broken else ""
         return RepositoryError(
             f"{start} is not in a git repository{found}.",
@@ -365,6 +440,15 @@ def _refusal(start: Path, stderr: bytes, git: str) -> RepositoryError:
             _UNSET_WORKTREE,
         )
     return RepositoryError(f"Git cannot use {start}: {words}.", "Try `git status` there.")
+
+
+def _unreadable_part(git_dir: Path) -> Path | None:
+    """What we may not read of a git directory, to which git says that there is no repository at all."""
+    for part in (git_dir, *(git_dir / name for name in ("HEAD", "config", "objects", "refs"))):
+        wanted = os.R_OK | os.X_OK if os.path.isdir(part) else os.R_OK
+        if os.path.exists(part) and not os.access(part, wanted):
+            return part
+    return None
 
 
 def _is_git_dir(place: Path) -> bool:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,6 +196,9 @@ def test_an_unreadable_file_is_skipped(run: Run, repo: Path) -> None:
         (["search", "x", "-k", "0"], "-k"),
         (["search", "x", "-k", "many"], "-k"),
         (["search", ""], "The query is empty"),
+        (["search", " \t\n "], "The query is empty"),
+        (["search", "x", "--lang", "pyhton"], "Did you mean python?"),
+        (["search", "x", "--path", "src/[ab"], "[ without its ]"),
         (["ask", " \n "], "The question is empty"),
         (["ask", "x" * 50_000], "50,000 characters"),
         (["ask", "x", "--context-tokens", "255"], "--context-tokens"),
@@ -207,8 +212,76 @@ def test_wrong_arguments(arguments: list[str], words: str, run: Run, repo: Path)
     found.told(words)
 
 
-def test_a_long_query_is_searched(run: Run, repo: Path) -> None:
-    assert run("search", "x" * 50_000, "--repo", repo).code == FINE
+LONG = 50_000
+QUERIES = {
+    "one character": "x",
+    "one digit": "7",
+    "punctuation": "?!()[]{}",
+    "quotes": "\"retry' `call",
+    "operators of the keyword index": 'NEAR("retry" call, 2) AND (path:src* OR NOT ^body) -x +y {a b} : "',
+    "SQL": "'; DROP TABLE chunks; --",
+    "German": "Wo werden Wiederholungen eingestellt und geprüft?",
+    "Chinese": "如何配置重试次数",
+    "Arabic": "أين يتم ضبط إعادة المحاولة",
+    "emoji": "🎉🎉",
+    "terminal escapes": "\x1b[2J\x1b]0;x\x07 retry_call",
+    "an odd byte": "retry_call \udce9",
+    "a symbol that is not there": "NoSuchSymbolAnywhere",
+    "a path that is not there": "src/nowhere/none.py:12",
+    "a stack trace": '  File "src/retry.py", line 4, in retry_call\n    return fn()\n' * 40,
+    "50 KB of one letter": "x" * LONG,
+    "50 KB of one word": "retry " * (LONG // 6),
+    "50 KB of names": " ".join(f"someName{n}" for n in range(LONG // 12)),
+    "50 KB of one name": "camelCase" * (LONG // 9),
+    "50 KB of code": SOURCE["src/retry.py"] * (LONG // len(SOURCE["src/retry.py"])),
+    "50 KB of Chinese": "配置" * (LONG // 6),
+    "50 KB of quotes": '"' * LONG,
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_query_is_too_odd(name: str, run: Run, repo: Path) -> None:
+    assert run("index", "--repo", repo).code == FINE
+    started = time.process_time()
+    for more in ([], ["--explain"], ["--json"]):
+        found = run("search", *more, "--repo", repo, "--", QUERIES[name])
+        assert found.code == FINE and "Traceback" not in found.out + found.err, found.err
+        assert not set("\x1b\x07") & set(found.out + found.err)
+        if more == ["--json"]:
+            assert isinstance(json.loads(found.out)["hits"], list)
+        else:
+            assert ("nothing found" in found.err) != bool(re.search(r"^src/\w+\.py:\d+-\d+", found.out, re.M))
+    assert time.process_time() - started < 10
+    assert "src/retry.py" in run("search", "retry_call", "--repo", repo).out
+
+
+@pytest.mark.parametrize(
+    "name", ["terminal escapes", "an odd byte", "a stack trace", "50 KB of one word", "50 KB of code"]
+)
+def test_what_is_known_is_found_in_whatever_it_is_wrapped(name: str, run: Run, repo: Path) -> None:
+    found = run("search", "-k", "1", "--repo", repo, "--", QUERIES[name])
+    assert found.out.startswith("src/retry.py:1-")
+
+
+@pytest.mark.parametrize(
+    "name", ["one character", "punctuation", "emoji", "50 KB of one letter", "50 KB of quotes"]
+)
+def test_what_says_nothing_finds_nothing_by_keywords(
+    name: str, run: Run, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_EMBEDDER", "none")
+    found = run("search", "--repo", repo, "--", QUERIES[name])
+    assert (found.code, found.out, found.err) == (FINE, "", "nothing found\n")
+
+
+def test_a_repository_of_one_file(run: Run, tmp_path: Path) -> None:
+    place = make_repo(tmp_path / "one", {"only.py": "def only_one():\n    return 1\n"})
+    assert run("search", "only_one", "--repo", place).out.startswith("only.py:1-2")
+    assert run("search", "only", "-k", "1000", "--path", "*.py", "--repo", place).out.startswith(
+        "only.py:1-2"
+    )
+    found = run("search", "only_one", "--path", "!only.py", "--repo", place)
+    assert (found.code, found.out) == (FINE, "") and "nothing found" in found.err
 
 
 # -- the model --------------------------------------------------------------------------------------

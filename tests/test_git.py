@@ -224,6 +224,30 @@ def test_a_broken_git_directory_is_named(tmp_path: Path) -> None:
     assert "/nowhere/at/all" in refused(tmp_path / "tree").message
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("part", ["", "HEAD", "config", "objects"])
+def test_a_git_directory_that_cannot_be_read_is_no_missing_repository(part: str, tmp_path: Path) -> None:
+    root = make_repo(tmp_path, {"a": ""})
+    denied = root / ".git" / part
+    mode = denied.stat().st_mode
+    denied.chmod(0)
+    try:
+        error = refused(root)
+    finally:
+        denied.chmod(mode)
+    assert error.message == f"{denied} cannot be read: permission denied."
+    assert error.remedy == f"Mend its permissions: chmod -R u+rX {root / '.git'}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_directory_on_the_path_that_is_not_ours_to_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir(mode=0)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert Repository.discover(make_repo(tmp_path / "repo", {"a": ""})).head()
+
+
 def test_a_path_that_does_not_exist_or_is_a_file(tmp_path: Path) -> None:
     assert f"{tmp_path / 'missing'} does not exist" in refused(tmp_path / "missing").message
     write(tmp_path, {"a.py": ""})

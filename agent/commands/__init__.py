@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.output import Output, ProgressView
+from indexers.filters import Filter
 
 if TYPE_CHECKING:
     from agent.api import Agent
@@ -40,6 +41,25 @@ AnswerOption = Annotated[
 NoDownloadOption = Annotated[
     bool, typer.Option("--no-download", help="Fail rather than fetch a missing model.")
 ]
+PathOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--path",
+        metavar="GLOB",
+        help="Only files it covers, as in a .gitignore: 'src/**', '*.py', docs/; '!GLOB' leaves out. Repeatable.",
+        show_default=False,
+    ),
+]
+LangOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lang",
+        metavar="NAME",
+        help="Only files in this language: python, js, c++. Repeatable.",
+        show_default=False,
+    ),
+]
+NoTestsOption = Annotated[bool, typer.Option("--no-tests", help="Leave out tests.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +95,21 @@ def work_on(output: Output, repo: Path, flags: Mapping[str, object] | None = Non
         finally:
             agent.close()
             progress.hide()
-            for note in agent.notes:
-                output.warn(note)
+            tell_notes(output, agent)
+
+
+def tell_notes(output: Output, agent: Agent) -> None:
+    """Tell what the agent noted since the last time."""
+    while agent.notes:
+        output.warn(agent.notes.pop(0))
+
+
+def filter_of(path: list[str] | None, lang: list[str] | None, no_tests: bool) -> Filter:
+    """The flags that limit which files are searched, as one value.
+
+    :raises UsageError: a pattern that can match nothing, or an unknown language.
+    """
+    return Filter(paths=path or (), languages=lang or (), tests=not no_tests)
 
 
 def answer_flags(

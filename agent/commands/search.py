@@ -10,17 +10,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.commands import Job, JsonOption, RepoOption, work_on
+from agent.commands import (
+    Job,
+    JsonOption,
+    LangOption,
+    NoTestsOption,
+    PathOption,
+    RepoOption,
+    explain,
+    filter_of,
+    work_on,
+)
 from agent.output import Output, show_label, valid_text
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from indexers.filters import Filter
     from indexers.types import Hit
 
 EXCERPT_LINES = 6
 # Definitions named beside a hit: a chunk of constants has dozens.
 NAMES = 3
+# Words of a query that are pointed at: a whole file pasted as a query has thousands, and each is looked for.
+MOST_TERMS = 100
 # A longer line is data, not code: it is cut for display around what matched.
 EXCERPT_COLUMNS = 160
 COMMON = frozenset(
@@ -33,8 +46,12 @@ def command(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, an identifier, or a sentence.")],
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, max=1000, help="The most hits to show.")] = 10,
     repo: RepoOption = Path(),
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show what each signal gave to the score.")
+    path: PathOption = None,
+    lang: LangOption = None,
+    no_tests: NoTestsOption = False,
+    explained: Annotated[
+        bool,
+        typer.Option("--explain", help="Show how the query was read and what each signal gave to a score."),
     ] = False,
     json: JsonOption = False,
 ) -> Job:
@@ -44,33 +61,50 @@ def command(
 
     Example: agent search "where are retries configured" -k 5
     """
-    return Job(partial(run, query=query, k=k, repo=repo, explain=explain, json=json), json=json)
+    only = filter_of(path, lang, no_tests)
+    job = partial(run, query=query, k=k, repo=repo, only=only, explained=explained, json=json)
+    return Job(job, json=json)
 
 
-def run(output: Output, *, query: str, k: int, repo: Path, explain: bool, json: bool) -> int:
+def run(output: Output, *, query: str, k: int, repo: Path, only: Filter, explained: bool, json: bool) -> int:
     """Search and show the hits, best first."""
     query = valid_text(query)
     with work_on(output, repo) as work:
-        hits: Sequence[Hit] = list(work.agent.search(query, k))
+        hits = work.agent.search(query, k, only=only)
+        read = work.agent.understood(query) if explained else None
         work.progress.hide()
         if json:
+            more = {} if read is None else {"explain": explain.as_json(read, only)}
             found = [_as_json(hit) for hit in hits]
-            output.json({"query": query, "hits": found, "index": work.agent.status()})
+            status = work.agent.status()
+            output.json({"query": query, **more, "hits": found, "absent": hits.absent, "index": status})
             return 0
+    if read is not None:
+        explain.show_query(output, read, only)
     if not hits:
         output.note("nothing found")
+    elif hits.absent:
+        output.note(
+            (f"{', '.join(hits.absent)}: nowhere in the index; shown is what comes nearest", "yellow")
+        )
     terms = query_terms(query)
     for number, hit in enumerate(hits):
         if number:
             output.line()
-        _show(output, hit, terms, explain)
+        _show_head(output, hit)
+        if explained:
+            explain.show_signals(output, hit, hits)
+        _show_excerpt(output, hit, terms)
     return 0
 
 
 def query_terms(query: str) -> tuple[str, ...]:
-    """The words of a query worth pointing at in source text, and the parts of its identifiers."""
+    """The words of a query worth pointing at in source text, and the parts of its identifiers; the first hundred."""
     terms: dict[str, None] = {}
-    for word in re.findall(r"\w+", query):
+    for found in re.finditer(r"\w+", query):
+        if len(terms) >= MOST_TERMS:
+            break
+        word = found[0]
         parts = [word, *re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", word), *word.split("_")]
         for part in parts:
             lowered = part.lower()
@@ -78,7 +112,7 @@ def query_terms(query: str) -> tuple[str, ...]:
                 terms[lowered] = None
                 if len(lowered) > 4 and lowered.endswith("s"):
                     terms[lowered[:-1]] = None
-    return tuple(terms)
+    return tuple(terms)[:MOST_TERMS]
 
 
 def best_window(lines: Sequence[str], terms: Iterable[str], size: int = EXCERPT_LINES) -> tuple[int, int]:
@@ -108,16 +142,17 @@ def _as_json(hit: Hit) -> dict[str, object]:
         "symbols": hit.symbols,
         "text": hit.text,
         "signals": hit.signals,
+        "similarity": hit.similarity,
     }
 
 
-def _show(output: Output, hit: Hit, terms: Sequence[str], explain: bool) -> None:
+def _show_head(output: Output, hit: Hit) -> None:
     label = show_label(hit.path, hit.start_line, hit.end_line)
     names = " > ".join([*hit.scope, *([", ".join(hit.symbols[:NAMES])] if hit.symbols else [])])
     output.line((label, "bold cyan"), (f"  {hit.score:.3f}", "dim"), f"  {names}" if names else "")
-    if explain:
-        signals = "  ".join(f"{name} {value:.3f}" for name, value in hit.signals.items())
-        output.line((f"  {signals or 'no signals'}", "dim"))
+
+
+def _show_excerpt(output: Output, hit: Hit, terms: Sequence[str]) -> None:
     # Line feeds at the end would be empty lines of an excerpt, and are no lines of the file.
     text = hit.text.rstrip("\n")
     start, end = best_window(text.split("\n"), terms)
