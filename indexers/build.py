@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexers.chunking import chunk_source
 from indexers.config import IndexConfig
-from indexers.files import read_source, stat_file
+from indexers.errors import IndexStateError
+from indexers.facts import FACTS_VERSION
+from indexers.files import stat_file
 from indexers.git import Repository
-from indexers.ledger import Ledger, ManifestEntry, NewChunk, StoredChunk
+from indexers.ledger import Ledger, ManifestEntry, StoredChunk, StoredFacts
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
-from indexers.redact import redact
+from indexers.pool import Pool, WorkersLost
+from indexers.reading import NO_STAT, Job, Reading, embed_text, read_file
+from indexers.rescue import rebuild_apart, sync_from_ledger
 from indexers.store import VectorStore
-from indexers.tokens import tokenize, unique
-from indexers.types import Changes, Chunk, FileStat, IndexReport, Progress, Skipped, SkipReason, TrackedFile
+from indexers.types import Changes, FileStat, IndexReport, Progress, Skipped, SkipReason, TrackedFile
 
 if TYPE_CHECKING:
-    from indexers.embedding import Embedder, FloatArray
+    from indexers.embedding import Embedder
 
 OnProgress = Callable[[Progress], None]
 
@@ -31,33 +34,10 @@ _RACY_NS = 2_000_000_000
 # Files in one transaction: few enough that Ctrl-C loses little, enough that commits cost nothing.
 _FILES_PER_COMMIT = 64
 _EMBED_BATCH = 256
-_KEY_BYTES = 16
-_NO_STAT = FileStat(0, 0, 0, 0)
-
-
-def embed_text(chunk: Chunk) -> str:
-    """What the embedder sees of a chunk: enclosing names, then its text.
-
-    The path is left out on purpose: a renamed or moved file embeds nothing again.
-    """
-    return " > ".join(chunk.scope) + "\n" + chunk.text if chunk.scope else chunk.text
-
-
-def vector_key(chunk: Chunk) -> bytes:
-    """Content hash under which the chunk's vector is kept; equal text in two places shares one vector."""
-    return hashlib.sha256(embed_text(chunk).encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES]
-
-
-def keyword_fields(chunk: Chunk) -> NewChunk:
-    """The keyword columns of a chunk: its text, the names it defines or sits in, the words of its path."""
-    names = [symbol.name for symbol in chunk.symbols]
-    return NewChunk(
-        chunk=chunk,
-        body=" ".join(tokenize(chunk.text)),
-        names=" ".join(tokenize(" ".join((*chunk.scope, *names)))),
-        path_words=" ".join(unique(tokenize(chunk.path.replace("/", " ")))),
-        vector_key=vector_key(chunk),
-    )
+# From this much text on, starting workers costs less than they save.
+_BYTES_FOR_WORKERS = 750_000
+# Remembered while files are read.
+_READING = "reading"
 
 
 def _racy(stat: FileStat, checked_ns: int) -> bool:
@@ -65,9 +45,13 @@ def _racy(stat: FileStat, checked_ns: int) -> bool:
 
     Its time of change counts too: a file's own time can be set to any value. One in the future says nothing.
     """
-    if stat == _NO_STAT:
+    if stat == NO_STAT:
         return False
     return stat.ctime_ns + _RACY_NS >= checked_ns or abs(stat.mtime_ns - checked_ns) <= _RACY_NS
+
+
+def _job(file: TrackedFile, known: ManifestEntry | None) -> Job:
+    return Job(file, known.blob if known is not None and not known.skip else "")
 
 
 @dataclass(slots=True)
@@ -117,6 +101,7 @@ class Builder:
         if not current or changes.added or changes.changed or changes.removed:
             with locked(self.lock, self._wait):
                 # Another process may have done the work while we waited for the lock.
+                alone = self.ledger.manifest() is manifest
                 current = self.ledger.meta("config") == self.config.fingerprint()
                 if not current:
                     with self.ledger.transaction():
@@ -124,7 +109,8 @@ class Builder:
                         self.ledger.set_meta("config", self.config.fingerprint())
                         self.ledger.bump_generation()
                 manifest = self.ledger.manifest()
-                changes = self.plan(manifest)
+                if not alone:
+                    changes = self.plan(manifest)
                 self._apply(changes, manifest, tally)
                 self._stamp()
         tally.kept += changes.kept
@@ -147,7 +133,7 @@ class Builder:
             self.ledger.set_meta("indexed_at", str(int(time.time())))
             self.ledger.set_meta("head", self.repository.head() or "")
 
-    def plan(self, manifest: dict[str, ManifestEntry], *, trust_stat: bool = False) -> Changes:
+    def plan(self, manifest: Mapping[str, ManifestEntry], *, trust_stat: bool = False) -> Changes:
         """Compare the work tree with the manifest by file stat alone; nothing is read.
 
         A stat taken within the clock's grain of the file's own time counts as changed: the file may have been
@@ -155,81 +141,113 @@ class Builder:
         those pass, which is enough for a glance.
         """
         files = self.repository.list_files(untracked=self.config.include_untracked)
+        root = str(self.repository.root)
         added: list[TrackedFile] = []
         changed: list[TrackedFile] = []
-        kept = 0
-        seen: set[str] = set()
+        kept = known = 0
         for file in files:
-            seen.add(file.path)
             entry = manifest.get(file.path)
             if entry is None:
                 added.append(file)
                 continue
-            stat = stat_file(self.repository.root, file.path) or _NO_STAT
+            known += 1
+            stat = stat_file(root, file.path) or NO_STAT
             if stat != entry.stat or (not trust_stat and _racy(stat, entry.checked_ns)):
                 changed.append(file)
             elif not entry.skip:
                 kept += 1
-        removed = tuple(path for path in manifest if path not in seen)
+        removed: tuple[str, ...] = ()
+        if known < len(manifest):
+            listed = {file.path for file in files}
+            removed = tuple(path for path in manifest if path not in listed)
         return Changes(tuple(added), tuple(changed), removed, kept)
 
-    def _apply(self, changes: Changes, manifest: dict[str, ManifestEntry], tally: _Tally) -> None:
+    def _apply(self, changes: Changes, manifest: Mapping[str, ManifestEntry], tally: _Tally) -> None:
         if changes.removed:
             with self.ledger.transaction():
                 self.ledger.remove(changes.removed)
                 self.ledger.bump_generation()
             tally.removed = len(changes.removed)
         work = [*changes.added, *changes.changed]
+        jobs = [_job(file, manifest.get(file.path)) for file in work]
         key = self._redaction_key()
         committed = replace(tally)
         try:
-            for start in range(0, len(work), _FILES_PER_COMMIT):
-                batch = work[start : start + _FILES_PER_COMMIT]
-                with self.ledger.transaction():
-                    dirty = [self._put(file, manifest.get(file.path), key, tally) for file in batch]
-                    if any(dirty):
-                        self.ledger.bump_generation()
-                committed = replace(tally)
-                self._progress(
-                    Progress("read", min(start + len(batch), len(work)), len(work), batch[-1].path)
-                )
+            with self._noted_down() as isolated, closing(self._readings(jobs, key, isolated)) as readings:
+                for start in range(0, len(work), _FILES_PER_COMMIT):
+                    batch = work[start : start + _FILES_PER_COMMIT]
+                    with self.ledger.transaction():
+                        dirty = [
+                            self._put(file, manifest.get(file.path), next(readings), tally) for file in batch
+                        ]
+                        if any(dirty):
+                            self.ledger.bump_generation()
+                    committed = replace(tally)
+                    done = start + len(batch)
+                    self._progress(Progress("read", done, len(work), batch[-1].path))
         except KeyboardInterrupt:
             # The batch in the making was rolled back, so it does not count.
             tally.indexed, tally.kept, tally.chunks = committed.indexed, committed.kept, committed.chunks
             tally.interrupted = True
 
-    def _put(self, file: TrackedFile, known: ManifestEntry | None, key: bytes, tally: _Tally) -> bool:
-        """Read one file into the ledger; false when its content turned out to be the same."""
-        checked = time.time_ns()
-        stat = stat_file(self.repository.root, file.path) or _NO_STAT
-        source = read_source(self.repository.root, file, self.config)
-        if isinstance(source, Skipped):
-            return self._skip(source, known, stat, checked)
-        if known is not None and not known.skip and known.blob == source.blob:
-            self.ledger.touch(known.id, stat, checked)
+    @contextmanager
+    def _noted_down(self) -> Iterator[bool]:
+        """Note that files are being read; tells whether a run before us noted it and did not live to take it back.
+
+        Some grammars crash or loop on some text, and would end us each time: then workers have to read.
+        """
+        before = self.ledger.meta(_READING)
+        with self.ledger.transaction():
+            self.ledger.set_meta(_READING, "1")
+        try:
+            yield bool(before)
+        finally:
+            with self.ledger.transaction():
+                self.ledger.set_meta(_READING, "")
+
+    def _readings(self, jobs: Sequence[Job], key: bytes, isolated: bool) -> Generator[Reading, None, None]:
+        """What came of each file, in order: read by workers when there is much to do, else by ourselves."""
+        done = 0
+        if isolated or self._is_much(jobs):
+            try:
+                with Pool(self.repository.root, self.config, key) as pool:
+                    for reading in pool.read(jobs):
+                        done += 1
+                        yield reading
+            except WorkersLost:
+                pass  # then by ourselves, which is slower and as safe as most programs
+        for job in jobs[done:]:
+            yield read_file(self.repository.root, job, self.config, key)
+
+    def _is_much(self, jobs: Sequence[Job]) -> bool:
+        found = (stat_file(self.repository.root, job.file.path) for job in jobs)
+        sizes = (stat.size for stat in found if stat and stat.size <= self.config.max_file_bytes)
+        return any(total >= _BYTES_FOR_WORKERS for total in accumulate(sizes))
+
+    def _put(self, file: TrackedFile, known: ManifestEntry | None, read: Reading, tally: _Tally) -> bool:
+        """Store what came of one file; false when its content turned out to be the same."""
+        if read.reason:
+            item = Skipped(file.path, SkipReason(read.reason), read.detail)
+            self.ledger.put_skipped(item, read.stat, read.checked_ns)
+            return known is None or known.skip != read.reason or known.detail != read.detail
+        if read.chunks is None:
+            assert known is not None
+            self.ledger.touch(known.id, read.stat, read.checked_ns)
             tally.kept += 1
             return False
-        cleaned = redact(source.text, key, source.path)
-        chunks = chunk_source(replace(source, text=cleaned.text), self.config)
-        if not chunks:
-            return self._skip(Skipped(file.path, SkipReason.EMPTY), known, stat, checked)
         self.ledger.put_file(
             file.path,
-            source.blob,
-            source.language,
-            stat,
-            checked,
-            [keyword_fields(c) for c in chunks],
-            cleaned.count,
+            read.blob,
+            read.language,
+            read.stat,
+            read.checked_ns,
+            read.chunks,
+            read.redactions,
+            read.words,
         )
         tally.indexed += 1
-        tally.chunks += len(chunks)
+        tally.chunks += len(read.chunks)
         return True
-
-    def _skip(self, item: Skipped, known: ManifestEntry | None, stat: FileStat, checked: int) -> bool:
-        same = known is not None and known.skip == item.reason.value and known.detail == item.detail
-        self.ledger.put_skipped(item, stat, checked)
-        return not same
 
     def _redaction_key(self) -> bytes:
         """A random key of this index: equal secrets get equal placeholders, and no table can reverse them."""
@@ -240,6 +258,14 @@ class Builder:
         with self.ledger.transaction():
             self.ledger.set_meta("redaction_key", key.hex())
         return key
+
+    def keep_facts(self, facts: Sequence[StoredFacts]) -> None:
+        """Store what the symbol graph has read of some files.
+
+        :raises BusyError: another process is writing; facts are a cache and not worth waiting for.
+        """
+        with locked(self.lock, 0), self.ledger.transaction():
+            self.ledger.put_facts(FACTS_VERSION, facts)
 
     # -- vectors ---------------------------------------------------------------------------------
 
@@ -277,19 +303,19 @@ class Builder:
         return done
 
     def sync_store(self, embedder: Embedder) -> bool:
-        """Make Chroma hold exactly the vectors of this tree; true when it had to be rebuilt."""
+        """Make Chroma hold exactly the vectors of this tree; true when it had to be rebuilt.
+
+        :raises IndexStateError: Chroma cannot; searches do without it.
+        """
         fingerprint = embedder.fingerprint()
-
-        def vectors(keys: Sequence[bytes]) -> FloatArray:
-            import numpy as np
-
-            found = self.ledger.vectors_for(fingerprint, keys)
-            return np.stack([found[key] for key in keys])
-
-        return self.store.sync(
+        if self.store.was_left_open():
+            # Whatever ended that process must not end this one too.
+            rebuild_apart(self.ledger, self.store, fingerprint)
+            return True
+        return sync_from_ledger(
+            self.ledger,
+            self.store,
             fingerprint,
-            self.ledger.live_keys(fingerprint),
-            vectors,
             lambda done, total: self._progress(Progress("store", done, total)),
         )
 
@@ -300,7 +326,8 @@ class Builder:
         report = self.refresh()
         notes = list(report.notes)
         embedded, interrupted = 0, report.interrupted
-        pending = 0
+        # Without an embedder no chunk has a vector that could be searched, unless none is wanted.
+        pending = 0 if self.config.embedder == "none" else report.chunks
         if embedder is not None:
             before = self.ledger.counts(embedder.fingerprint()).pending
             try:
@@ -308,6 +335,8 @@ class Builder:
                     self.embed(embedder)
                     if self.sync_store(embedder):
                         notes.append("the Chroma index was rebuilt from stored vectors")
+            except IndexStateError as error:
+                notes.append(str(error))
             except KeyboardInterrupt:
                 interrupted = True
             pending = self.ledger.counts(embedder.fingerprint()).pending

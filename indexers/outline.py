@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from indexers import borders as cuts
 from indexers import definitions as finder
@@ -15,7 +17,9 @@ from indexers.types import Symbol
 
 DEFAULT_LIMIT = 1_500
 _SCRIPT = re.compile(r"<script\b[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
-_COMPONENTS = frozenset({"vue", "svelte", "html"})
+COMPONENTS = frozenset({"vue", "svelte", "html"})
+# Each is parsed at its place in an empty text, so that very many cost the square of the file.
+_MOST_SCRIPTS = 50
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ def outline_of(text: str, language: str, limit: int = DEFAULT_LIMIT) -> Outline:
     if language in (MARKDOWN, RST):
         read = sections.markdown if language == MARKDOWN else sections.restructured
         return Outline(lines, *read(lines))
-    if language in _COMPONENTS:
+    if language in COMPONENTS:
         return _of_component(text, lines, limit)
     return _of_code(text, lines, language, limit)
 
@@ -75,18 +79,22 @@ def _of_code(text: str, lines: Lines, language: str, limit: int) -> Outline:
     return outline
 
 
+def scripts(text: str) -> Iterator[tuple[int, str]]:
+    """The scripts of a component, each behind as many empty lines as stand above it; and its first row."""
+    for script in islice(_SCRIPT.finditer(text), _MOST_SCRIPTS):
+        first = text.count("\n", 0, script.start(1))
+        if script[1].strip() and script[1].count("\n") >= 2:
+            yield first, "\n" * first + script[1]
+
+
 def _of_component(text: str, lines: Lines, limit: int) -> Outline:
     """HTML, Vue, Svelte: markup by lines, scripts by syntax, each at its own place in an empty text."""
     outline = Outline(lines, cuts.of_lines(lines, 0, len(lines.text) - 1))
-    for script in _SCRIPT.finditer(text):
-        first = text.count("\n", 0, script.start(1))
-        code = script[1]
-        last = first + code.count("\n")
-        if not code.strip() or last - first < 2:
-            continue
-        tree = syntax.parse("\n" * first + code, "typescript")
+    for first, script in scripts(text):
+        tree = syntax.parse(script, "typescript")
         if tree is None:
             continue
+        last = script.count("\n")
         for row in range(first + 1, last):
             outline.borders.pop(row, None)
         for row, border in cuts.of_tree(tree, lines, limit).items():

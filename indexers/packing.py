@@ -105,19 +105,23 @@ def _cheapest(lines: Lines, rows: list[tuple[int, Border]], last: int, target: i
             size = ends[j] - start
             if size > limit and j > i:
                 break
-            share = size / target - 1.0
-            total = here + costs[j] + share * share * (_LONGER if share > 0.0 else 1.0)
-            if size < _TINY_CHARS:
-                total += _TINY
-            if lowest < level:
-                total += _PAST_THE_END
-            if lowest < levels[j + 1]:
-                total += _HEAD_OFF
+            following = levels[j + 1]
+            total = here + costs[j]
+            # What is added below is never negative: most pairs of borders end here.
             if total < price[j + 1]:
-                price[j + 1] = total
-                origin[j + 1] = i
-            if levels[j + 1] < lowest:
-                lowest = levels[j + 1]
+                share = size / target - 1.0
+                total += share * share * (_LONGER if share > 0.0 else 1.0)
+                if size < _TINY_CHARS:
+                    total += _TINY
+                if lowest < level:
+                    total += _PAST_THE_END
+                if lowest < following:
+                    total += _HEAD_OFF
+                if total < price[j + 1]:
+                    price[j + 1] = total
+                    origin[j + 1] = i
+            if following < lowest:
+                lowest = following
     spans: list[Span] = []
     j = count
     while j > 0:

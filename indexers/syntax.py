@@ -26,6 +26,7 @@ _BRACKETS = ((b"(", b")"), (b"[", b"]"), (b"{", b"}"))
 _BLOCK = 2_048
 _WORDS = 0.15
 _REPETITIVE = 25
+_TABLES = 320
 # What is slow all the same is stopped; ordinary files take 0.1 microseconds a byte. CPU time of this
 # thread, so that a busy machine does not change what comes out.
 _SECONDS = 0.2
@@ -64,6 +65,12 @@ class Syntax:
 
         return QueryCursor(_query(self.grammar, patterns)).matches(self.root)
 
+    def captures(self, patterns: str) -> dict[str, list[Node]]:
+        """The nodes that a query captures, by name of the capture. Predicates do not work here either."""
+        from tree_sitter import QueryCursor
+
+        return QueryCursor(_query(self.grammar, patterns)).captures(self.root)
+
 
 def parse(text: str, language: str) -> Syntax | None:
     """The syntax tree of a text; None where there is no grammar, or parsing is no use or too slow."""
@@ -90,6 +97,15 @@ def last_row(node: Node) -> int:
     """Row of the last character of a node; some grammars count the line end as part of it."""
     end = node.end_point
     return end.row - 1 if end.column == 0 and end.row > node.start_point.row else end.row
+
+
+def named_kinds(grammar: str) -> list[str]:
+    """The kinds of named nodes that a query of this grammar can ask for."""
+    language = _language(grammar)
+    numbers = range(language.node_kind_count)
+    shown = (n for n in numbers if language.node_kind_is_named(n) and language.node_kind_is_visible(n))
+    kinds = {kind for n in shown if (kind := language.node_kind_for_id(n)) and kind != "ERROR"}
+    return sorted(kinds)
 
 
 def _deadline(size: int) -> Callable[[], bool]:
@@ -120,9 +136,16 @@ def _hopeless(data: bytes) -> bool:
         return True
     if len(data) > _LONGEST_LINE and max(map(len, data.split(b"\n"))) > _LONGEST_LINE:
         return True
-    if len(data) > _BLOCK // 2 and len(data) > _REPETITIVE * len(zlib.compress(data, 1)):
+    if len(data) > _BLOCK // 2 and _is_repetitive(data):
         return True
     return any(_is_noise(data[start : start + _BLOCK]) for start in range(0, len(data), _BLOCK))
+
+
+def _is_repetitive(data: bytes) -> bool:
+    # A whole is compressed at least to the size of its beginning, but for the tables of one block: in ordinary
+    # files the beginning settles it.
+    beginning = len(zlib.compress(data[: len(data) // 4], 1)) - _TABLES
+    return len(data) > _REPETITIVE * beginning and len(data) > _REPETITIVE * len(zlib.compress(data, 1))
 
 
 def _is_noise(block: bytes) -> bool:

@@ -16,8 +16,8 @@ _CACHE_LIMIT = 200_000
 # string, exceed, embed: what looks like an ending is part of the word.
 _NO_ENDING = re.compile("[^aeiouy]*ing|[a-z]*[cp]eed|embed")
 _LOST_E = re.compile("[^aeiou][aeiouy][^aeiouywx]")
-
-_cache: dict[str, tuple[str, ...]] = {}
+# In ASCII every character outside of words as a space, so that splitting finds what `_WORD` would: three times faster.
+_ASCII_WORDS = bytes(b if b > 127 or chr(b).isalnum() or b == ord("_") else ord(" ") for b in range(256))
 
 
 def stem(word: str) -> str:
@@ -71,18 +71,34 @@ def _long(word: str) -> tuple[str, ...]:
     return _expand(word)[1:] if _UNSPACED.search(word) else ()
 
 
+class _Expanded(dict[str, str]):
+    """Words and their tokens, joined by spaces; each word is taken apart when it turns up first."""
+
+    def __missing__(self, word: str) -> str:
+        tokens = " ".join(_expand(word) if len(word) <= _MAX_TOKEN else _long(word))
+        if len(word) <= _MAX_TOKEN:
+            if len(self) >= _CACHE_LIMIT:
+                self.clear()
+            self[word] = tokens
+        return tokens
+
+
+_expanded = _Expanded()
+
+
+def joined_tokens(text: str) -> str:
+    """All tokens of a text in order, with repeats, joined by spaces; no token holds white space."""
+    words = (
+        text.encode("ascii").translate(_ASCII_WORDS).decode("ascii").split()
+        if text.isascii()
+        else _WORD.findall(text)
+    )
+    return " ".join(filter(None, map(_expanded.__getitem__, words)))
+
+
 def tokenize(text: str) -> list[str]:
     """All tokens of a text in order, with repeats. A compound identifier yields itself, then its parts."""
-    found: list[str] = []
-    for word in _WORD.findall(text):
-        tokens = _cache.get(word)
-        if tokens is None:
-            tokens = _expand(word) if len(word) <= _MAX_TOKEN else _long(word)
-            if len(_cache) >= _CACHE_LIMIT:
-                _cache.clear()
-            _cache[word] = tokens
-        found += tokens
-    return found
+    return joined_tokens(text).split()
 
 
 def unique(tokens: Iterable[str]) -> list[str]:

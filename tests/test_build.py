@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from indexers.build import Builder, vector_key
+from indexers.build import Builder
 from indexers.config import IndexConfig
 from indexers.embedding import open_embedder
 from indexers.errors import BusyError
@@ -24,6 +24,7 @@ from indexers.files import stat_file
 from indexers.git import Repository
 from indexers.index import Index
 from indexers.ledger import Ledger
+from indexers.reading import vector_key
 from indexers.types import Chunk, IndexReport, Progress
 from tests.repos import commit, git, make_repo, write
 
