@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from chains.query import Query
+from indexers.filters import is_test
 from indexers.tokens import split_identifier, stem, unique
 
 # Files whose own name says nothing: their directory's name speaks for them.
@@ -22,10 +23,9 @@ _SHORTEST_PREFIX = 3
 # Text about the code rather than the code; asked for by its own words.
 _PROSE = frozenset(".md .mdx .rst .txt .adoc .yml .yaml .json .toml .ini .cfg .csproj .lock".split())
 
-_TEST_DIRS = frozenset("test tests testing spec specs __tests__ testdata fixtures mocks".split())
+_TEST_MODULES = frozenset({"test", "tests"})
 _EXAMPLE_DIRS = frozenset("example examples sample samples demo demos docs doc benchmark benchmarks".split())
 _LEGACY_DIRS = frozenset("compat _compat legacy deprecated old vendor third_party".split())
-_TEST_FILE = re.compile(r"^(test_.*|conftest)$|(_test|_tests|_spec|\.test|\.spec|Test|Tests|Spec)$")
 _VERSION = re.compile(r"v(\d+)")
 
 # How the families of operating systems are named in paths. Whoever asks without naming one means the one they are on.
@@ -66,7 +66,7 @@ def path_facts(path: str) -> PathFacts:
         name=pure.stem.lower(),
         stems=frozenset(stem(part) for part in split_identifier(speaks) if len(part) > 1),
         parents=frozenset(stem(part) for part in split_identifier(pure.parent.name) if len(part) > 2),
-        test=bool(dirs & _TEST_DIRS or _TEST_FILE.search(pure.stem)),
+        test=is_test(path),
         example=bool(dirs & _EXAMPLE_DIRS),
         prose=pure.suffix.lower() in _PROSE,
         legacy=bool(dirs & _LEGACY_DIRS) or pure.stem.lower() in _LEGACY_DIRS,
@@ -114,7 +114,7 @@ def _prefix(word: str, other: str) -> bool:
 
 def is_test_scope(scope: tuple[str, ...]) -> bool:
     """Whether a chunk lies in a module of tests inside a source file, as Rust has them."""
-    return bool(scope) and scope[0].lower() in _TEST_DIRS
+    return bool(scope) and scope[0].lower() in _TEST_MODULES
 
 
 def of_other_platform(query: Query, path: str, platform: str = sys.platform) -> bool:

@@ -205,7 +205,7 @@ def test_file_names_are_heard() -> None:
         "pkg/a_test.go",
         "web/a.spec.ts",
         "web/a.test.tsx",
-        "src/ATest.java",
+        "src/RetryTest.java",
         "conftest.py",
     ]
     + [
