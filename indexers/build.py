@@ -11,6 +11,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexers import made_by, unused
+from indexers.claim import Claim, Embedding
 from indexers.config import IndexConfig
 from indexers.errors import IndexStateError
 from indexers.facts import FACTS_VERSION
@@ -34,6 +36,8 @@ _RACY_NS = 2_000_000_000
 # Files in one transaction: few enough that Ctrl-C loses little, enough that commits cost nothing.
 _FILES_PER_COMMIT = 64
 _EMBED_BATCH = 256
+# About a second's work: whoever may be asked to stop looks up after each.
+_STOPPABLE_BATCH = 48
 # From this much text on, starting workers costs less than they save.
 _BYTES_FOR_WORKERS = 750_000
 # Remembered while files are read.
@@ -83,6 +87,7 @@ class Builder:
         self.config = config
         self.store = VectorStore(directory / "chroma")
         self.lock = directory / "index.lock"
+        self.claim = Claim(ledger.vectors_path)
         self._progress = on_progress or (lambda _: None)
         self._wait = wait_seconds
 
@@ -132,6 +137,7 @@ class Builder:
         with self.ledger.transaction():
             self.ledger.set_meta("indexed_at", str(int(time.time())))
             self.ledger.set_meta("head", self.repository.head() or "")
+            unused.register(self.ledger, self.repository.root)
 
     def plan(self, manifest: Mapping[str, ManifestEntry], *, trust_stat: bool = False) -> Changes:
         """Compare the work tree with the manifest by file stat alone; nothing is read.
@@ -169,11 +175,18 @@ class Builder:
                 self.ledger.bump_generation()
             tally.removed = len(changes.removed)
         work = [*changes.added, *changes.changed]
-        jobs = [_job(file, manifest.get(file.path)) for file in work]
+        if not work:
+            return
+        known = [manifest.get(file.path) for file in work]
+        jobs = [_job(file, entry) for file, entry in zip(work, known, strict=True)]
+        breaks = any(entry is not None and entry.skip == SkipReason.BREAKS.value for entry in known)
         key = self._redaction_key()
         committed = replace(tally)
         try:
-            with self._noted_down() as isolated, closing(self._readings(jobs, key, isolated)) as readings:
+            with (
+                self._noted_down() as died_before,
+                closing(self._readings(jobs, key, died_before or breaks)) as readings,
+            ):
                 for start in range(0, len(work), _FILES_PER_COMMIT):
                     batch = work[start : start + _FILES_PER_COMMIT]
                     with self.ledger.transaction():
@@ -270,29 +283,44 @@ class Builder:
     # -- vectors ---------------------------------------------------------------------------------
 
     def embed(
-        self, embedder: Embedder, chunks: Iterable[StoredChunk] | None = None, seconds: float | None = None
+        self,
+        embedder: Embedder,
+        chunks: Iterable[StoredChunk] | None = None,
+        seconds: float | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> int:
         """Embed what has no vector yet (or the given chunks of it) and store it as it comes.
 
         The lock is held only while a batch is written, so that searches go on beside a long run.
         :param seconds: stop after the batch during which this much time has passed.
+        :param stop: asked before each batch whether to stop.
         :returns: how many vectors were made.
         """
         fingerprint = embedder.fingerprint()
         todo = list(self.ledger.pending(fingerprint) if chunks is None else chunks)
         done, started = 0, time.monotonic()
-        size = _EMBED_BATCH if seconds is None else 16
+        size = 16 if seconds is not None else _EMBED_BATCH if stop is None else _STOPPABLE_BATCH
         # Long texts last: batches of like length waste no padding, and the rate shown is honest early.
         todo.sort(key=lambda stored: len(stored.chunk.text))
         for start in range(0, len(todo), size):
             if seconds is not None and time.monotonic() - started > seconds:
                 break
+            if stop is not None and stop():
+                break
             batch = todo[start : start + size]
+            if chunks is None:
+                # A search beside us may have made some of them meanwhile.
+                made = self.ledger.vectors_for(fingerprint, [item.vector_key for item in batch])
+                batch = [item for item in batch if item.vector_key not in made]
+                done += len(made)
+                if not batch:
+                    continue
             base = done
 
             def tell(inner: int, base: int = base) -> None:
                 if seconds is None:
                     self._progress(Progress("embed", base + inner, len(todo)))
+                    self.claim.tell(base + inner, len(todo))
 
             vectors = embedder.embed_documents([embed_text(item.chunk) for item in batch], tell)
             with locked(self.lock, self._wait), self.ledger.transaction():
@@ -301,6 +329,23 @@ class Builder:
             done += len(batch)
             tell(len(batch))
         return done
+
+    def _embed_alone(self, embedder: Embedder, deadline: float | None) -> None:
+        """Embed what lacks a vector when nobody else does so: two would make the same vectors twice."""
+
+        stop = None if deadline is None else lambda: time.monotonic() >= deadline
+        with self.claim.turn(self.repository.root, self._tell_of, deadline):
+            self.embed(embedder, stop=stop)
+
+    def wait_for_others(self, deadline: float | None = None) -> None:
+        """Wait until no other process makes vectors, showing how far it is.
+
+        :raises BusyError: the deadline (by `time.monotonic`) passed, or the other process does not get on.
+        """
+        self.claim.wait(self._tell_of, deadline)
+
+    def _tell_of(self, other: Embedding) -> None:
+        self._progress(Progress("embed", other.done, other.total, f"by process {other.pid}"))
 
     def sync_store(self, embedder: Embedder) -> bool:
         """Make Chroma hold exactly the vectors of this tree; true when it had to be rebuilt.
@@ -319,8 +364,12 @@ class Builder:
             lambda done, total: self._progress(Progress("store", done, total)),
         )
 
-    def run(self, embedder: Embedder | None) -> IndexReport:
-        """Everything: text, keywords, vectors, Chroma. Ctrl-C keeps what is done; the report says so."""
+    def run(self, embedder: Embedder | None, deadline: float | None = None) -> IndexReport:
+        """Everything: text, keywords, vectors, Chroma. Ctrl-C keeps what is done; the report says so.
+
+        :param deadline: by `time.monotonic`: no further batch of vectors is begun after it.
+        :raises BusyError: another process is writing, or making vectors, and does not get on.
+        """
         started = time.monotonic()
         generation = self.ledger.generation()
         report = self.refresh()
@@ -332,7 +381,12 @@ class Builder:
             before = self.ledger.counts(embedder.fingerprint()).pending
             try:
                 if not interrupted:
-                    self.embed(embedder)
+                    with locked(self.lock, self._wait):
+                        made_by.record(self.ledger, embedder)
+                    if before:
+                        self._embed_alone(embedder, deadline)
+                    with locked(self.lock, self._wait):
+                        notes += unused.collect(self.ledger, self.lock.parent)
                     if self.sync_store(embedder):
                         notes.append("the Chroma index was rebuilt from stored vectors")
             except IndexStateError as error:

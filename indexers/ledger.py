@@ -684,8 +684,8 @@ class Ledger:
                 f"SELECT key, vector FROM shared.vectors WHERE embedder = ? AND key IN ({_marks(part)})",
                 (embedder, *part),
             )
-            for key, blob in rows:
-                found[key] = np.frombuffer(blob, dtype="<f4")
+            # One whose bytes make no vector is damaged, and as good as none.
+            found.update((key, np.frombuffer(blob, dtype="<f4")) for key, blob in rows if len(blob) % 4 == 0)
         return found
 
     def matrix(self, embedder: str, only: Selection | None = None) -> tuple[list[int], FloatArray]:
@@ -700,8 +700,10 @@ class Ledger:
         ).fetchall()
         if not rows:
             return [], np.zeros((0, 0), dtype=np.float32)
-        width = len(rows[0][1])
-        rows = [row for row in rows if len(row[1]) == width]
+        sizes = [len(row[1]) for row in rows]
+        # All of one width, unless some are damaged.
+        width = max(set(sizes), key=sizes.count)
+        rows = [row for row, size in zip(rows, sizes, strict=True) if size == width]
         flat = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
         return [row[0] for row in rows], flat.reshape(len(rows), width // 4)
 
@@ -757,14 +759,18 @@ class Ledger:
                 found.append(f"{count} {what}")
         return found
 
-    def vector_sizes(self, embedder: str) -> dict[int, int]:
-        """Of the vectors in use: how many there are of each size in bytes."""
-        rows = self._db.execute(
-            "SELECT length(v.vector), count(*) FROM shared.vectors v WHERE v.embedder = ?"
-            " AND v.key IN (SELECT vector_key FROM chunks) GROUP BY length(v.vector)",
+    def raw_vectors(self, embedder: str) -> Iterator[tuple[bytes, bytes]]:
+        """Key and bytes of every vector in use, as they are stored."""
+        return self._db.execute(
+            "SELECT v.key, v.vector FROM shared.vectors v WHERE v.embedder = ?"
+            " AND v.key IN (SELECT vector_key FROM chunks) ORDER BY v.key",
             (embedder,),
         )
-        return dict(rows.fetchall())
+
+    def forget_vectors(self, embedder: str, keys: Iterable[bytes]) -> None:
+        """Drop vectors, so that they are made again."""
+        rows = [(embedder, key) for key in keys]
+        self._db.executemany("DELETE FROM shared.vectors WHERE embedder = ? AND key = ?", rows)
 
     def redactions_of(self, path: str) -> int:
         """How many secrets were replaced in one file."""
