@@ -8,32 +8,40 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.config import Settings, load_settings, silence_tracing
 from agent.display import Hits
 from agent.paths import cache_dir, index_dir, secure_directory
+from chains.repo_map import DEFAULT_TOKENS, RepoMap, repo_map
 from chains.retrieval import Search, relevant
-from chains.types import Answer, Question, Retrieved, Turn
+from chains.types import Answer, Question, Retrieved, Step, Turn
+from indexers import made_by
 from indexers.build import Builder
 from indexers.errors import AgentError, BusyError, DownloadError, IndexDamaged, ModelError, UsageError
+from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
 from indexers.index import Index
-from indexers.ledger import Ledger, StoredChunk, translated
+from indexers.ledger import Ledger, StoredChunk, is_sound, translated
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
+from indexers.relations import Relations
 from indexers.types import Hit, IndexReport, Progress
 
 if TYPE_CHECKING:
     from agent.models import InstalledModel
     from chains.ask import AskSettings, Prepared
     from chains.llm import LlamaCpp
+    from chains.lookups import DeepSettings
+    from chains.query import Query
     from chains.retriever import CodeRetriever
     from indexers.embedding import Embedder
+    from indexers.verify import Explanation, Verification
 
 OnProgress = Callable[[Progress], None]
+_T = TypeVar("_T")
 
 # How long a search may spend on vectors that its candidates lack, in seconds.
 EMBED_WHILE_WAITING = 1.5
@@ -44,7 +52,11 @@ WAIT_TO_REFRESH = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never."""
+    """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never.
+
+    `embedding` is a process that makes vectors now: pid, command, root, background, done, total, rate (a second) and
+    seconds_left.
+    """
 
     root: str
     head: str | None
@@ -62,6 +74,7 @@ class Status:
     embedder: str
     last_indexed: int
     notes: tuple[str, ...] = ()
+    embedding: Mapping[str, object] | None = None
 
 
 class Agent:
@@ -76,6 +89,7 @@ class Agent:
         settings: Settings,
         on_progress: OnProgress | None = None,
         directory: Path | None = None,
+        background: bool = False,
     ) -> None:
         silence_tracing()
         self.repository = repository
@@ -83,11 +97,14 @@ class Agent:
         self.notes: list[str] = list(settings.warnings)
         self._progress = on_progress or (lambda _: None)
         self._directory = directory or index_dir(repository)
+        self._background = background
         self._embedder: Embedder | None = None
         self._embedder_tried = False
         self._llm: LlamaCpp | None = None
         self._fresh = False
         self._index_cache: Index | None = None
+        self._relations: Relations | None = None
+        self._dropped: list[str] = []
         self._ledger = self._open_ledger()
 
     @classmethod
@@ -98,17 +115,20 @@ class Agent:
         model: str | None = None,
         settings: Settings | None = None,
         on_progress: OnProgress | None = None,
+        background: bool = False,
     ) -> Agent:
         """The agent of the repository that holds `path`: its top, a subdirectory or a worktree.
 
         :param model: a model's name or a GGUF file; otherwise settings, else the best one installed.
+        :param background: leave the vectors that a search finds missing to a worker process that outlives us; the
+            command line does, a library starts no processes unless told to.
         :raises RepositoryError: `path` is in no repository, or git refuses it.
         """
         repository = Repository.discover(Path(path))
         chosen = settings or load_settings(repository.root, {})
         if model is not None:
             chosen = replace(chosen, model=model)
-        return cls(repository, chosen, on_progress)
+        return cls(repository, chosen, on_progress, background=background)
 
     @property
     def root(self) -> Path:
@@ -132,18 +152,56 @@ class Agent:
 
     # -- index -----------------------------------------------------------------------------------
 
-    def index(self, *, rebuild: bool = False) -> IndexReport:
+    def index(
+        self, *, rebuild: bool = False, wait: bool = False, timeout: float | None = None
+    ) -> IndexReport:
         """Bring everything up to date: text, keywords, vectors, Chroma. Interrupted, it keeps what is done.
 
+        A worker in the background makes way for us.
+
         :param rebuild: drop the index first. Vectors are kept: they are stored by content and stay true.
+        :param wait: let a worker finish instead, and then do what is left.
+        :param timeout: seconds that waiting and embedding may take.
+        :raises BusyError: another process did not finish in time, or vectors are still to come after `timeout`.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         if rebuild:
             self._reset()
         embedder = self._ready_embedder(download=True)
-        with self._guarded():
-            report = self._builder().run(embedder)
+        if rebuild and embedder is not None:
+            self._forget_damaged(embedder)
+        patience = DEFAULT_WAIT_SECONDS if timeout is None else min(timeout, DEFAULT_WAIT_SECONDS)
+        if wait:
+            self._builder().wait_for_others(deadline)
+        report = self._mended(lambda: self._builder(patience).run(embedder, deadline))
+        if deadline is not None and report.vectors_pending and not report.interrupted:
+            raise BusyError(
+                f"{report.vectors_pending:,} vectors are still to come after {timeout:.0f} s.",
+                "What is done is kept. Go on: agent index --wait",
+            )
         self._tell_if_empty(report)
         return replace(report, notes=(*report.notes, *self._take_notes()))
+
+    def index_in_background(self) -> IndexReport:
+        """Bring text and keywords up to date, and leave the vectors to a worker process."""
+        report = self._mended(lambda: self._builder().refresh())
+        embedder = self._ready_embedder(download=True)
+        with self._guarded():
+            pending = self._ledger.counts(embedder.fingerprint()).pending if embedder else 0
+        if pending and not report.interrupted and not self._start_worker():
+            self._note("no worker was started: one is at work, or memory or battery are low")
+        self._tell_if_empty(report)
+        return replace(report, vectors_pending=pending, notes=(*report.notes, *self._take_notes()))
+
+    def stop_background(self, seconds: float = 30.0) -> bool:
+        """Ask a worker in the background to stop after the batch in hand, and wait for it; false when there is none.
+
+        :raises BusyError: it did not stop in time, or it is no worker that makes vectors.
+        """
+        claim = self._builder().claim
+        holder = claim.holder()
+        claim.wait(lambda _: None, time.monotonic() + seconds, stop=True)
+        return holder is not None
 
     def refresh(self) -> IndexReport | None:
         """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did.
@@ -151,9 +209,11 @@ class Agent:
         None, with a note, when another process is indexing: what it has stored so far is answered from.
         :raises BusyError: another process is indexing, and nothing is stored yet.
         """
+        if self._ledger.is_replaced():
+            self._ledger.close()
+            self._ledger = self._open_ledger()
         try:
-            with self._guarded():
-                report = self._builder(WAIT_TO_REFRESH).refresh()
+            report = self._mended(lambda: self._builder(WAIT_TO_REFRESH).refresh())
         except BusyError as error:
             if not self._ledger.counts("").chunks:
                 raise
@@ -165,6 +225,30 @@ class Agent:
             raise KeyboardInterrupt
         self._tell_if_empty(report)
         return report
+
+    def check(self) -> Verification:
+        """Compare the index with itself, the work tree and Chroma; every file is read once, nothing is changed.
+
+        :raises BusyError: another process has the Chroma index open.
+        """
+        from indexers.verify import Fault, verify
+
+        with self._guarded():
+            found = verify(self._builder(), self._ready_embedder(download=False))
+        dropped = tuple(Fault("ledger", note, "agent index") for note in self._dropped)
+        self.notes = [note for note in self.notes if note not in self._dropped]
+        return replace(found, faults=(*dropped, *found.faults))
+
+    def explain(self, paths: Sequence[str]) -> list[Explanation]:
+        """Why each path is in the index, as the tree is now, or why not.
+
+        :param paths: absolute, or relative to the current directory, or else to the top of the work tree.
+        """
+        from indexers.verify import explain
+
+        self.refresh()
+        with self._guarded():
+            return explain(self._builder(), paths)
 
     def status(self) -> Status:
         """Counts and freshness, without changing anything."""
@@ -191,6 +275,7 @@ class Agent:
             embedder=self.settings.embedder,
             last_indexed=last,
             notes=tuple(self.notes),
+            embedding=self._embedding(),
         )
 
     def self_test(self) -> tuple[bool, str]:
@@ -211,21 +296,53 @@ class Agent:
 
     # -- search ----------------------------------------------------------------------------------
 
-    def search(self, query: str, k: int = 10) -> Hits:
-        """The `k` best places for a query in words or an identifier, from the tree as it is now."""
+    def search(self, query: str, k: int = 10, *, only: Filter = EVERYTHING) -> Hits:
+        """The `k` best places for a query in words or an identifier, from the tree as it is now.
+
+        :param only: the files to look in: `Filter(paths=["src/**"], languages=["python"], tests=False)`.
+        """
         if not query.strip():
             raise UsageError("The query is empty.", 'Say what to look for: agent search "retry back-off"')
         if not 1 <= k <= MAX_RESULTS:
             raise UsageError(f"k must be between 1 and {MAX_RESULTS}, not {k}.")
         self.refresh()
-        with self._guarded():
-            return Hits(self._search().hits(query, k), query)
+        if only:
+            self._passes_any(only)
 
-    def retriever(self, k: int = 10) -> CodeRetriever:
+        def found() -> Hits:
+            search = self._search(only)
+            hits = Hits(search.hits(query, k), query, search.absent(query))
+            self._go_on_behind()
+            return hits
+
+        return self._mended(found)
+
+    def understood(self, query: str) -> Query:
+        """How a query is read: its kind, the names of code in it, and the tokens that are looked up."""
+        with self._guarded():
+            return self._search().searched(query)
+
+    def retriever(self, k: int = 10, *, only: Filter = EVERYTHING) -> CodeRetriever:
         """The search as a LangChain retriever, to be joined with `|`."""
         from chains.retriever import CodeRetriever
 
-        return CodeRetriever(search=self.search, k=k)
+        return CodeRetriever(search=self.search, k=k, only=only)
+
+    def map(
+        self, tokens: int = DEFAULT_TOKENS, *, focus: str | Sequence[str] = (), only: Filter = EVERYTHING
+    ) -> RepoMap:
+        """The most important definitions as an outline of at most so many tokens, the same while the tree is.
+
+        :param tokens: counted as about four characters each, whatever model is in use: no model is loaded for it.
+        :param focus: paths, directories or names that importance is seen from.
+        :param only: the files to show; all of them count.
+        """
+        self.refresh()
+        if only:
+            self._passes_any(only)
+        with self._guarded():
+            words = [focus] if isinstance(focus, str) else focus
+            return repo_map(self._names(), tokens, focus=words, only=only)
 
     # -- ask -------------------------------------------------------------------------------------
 
@@ -234,13 +351,23 @@ class Agent:
         question: str,
         *,
         history: Sequence[Turn] = (),
+        only: Filter = EVERYTHING,
         context_tokens: int | None = None,
         max_tokens: int | None = None,
+        deep: bool = False,
+        max_steps: int | None = None,
     ) -> Answer:
-        """A checked, cited answer from the tree as it is now."""
-        *_, answer = self.stream(
-            question, history=history, context_tokens=context_tokens, max_tokens=max_tokens
-        )
+        """A checked, cited answer from the tree as it is now, or from `only` some of its files.
+
+        :param deep: let the model look things up before it answers, in at most `max_steps` steps; see `deep`.
+        """
+        limits: dict[str, Any] = {"context_tokens": context_tokens, "max_tokens": max_tokens}
+        if max_steps is not None and not deep:
+            raise UsageError("max_steps bounds the lookups of deep=True; without it there are none.")
+        if deep:
+            *_, answer = self.deep(question, history=history, only=only, max_steps=max_steps, **limits)
+        else:
+            *_, answer = self.stream(question, history=history, only=only, **limits)
         assert isinstance(answer, Answer)
         return answer
 
@@ -249,6 +376,7 @@ class Agent:
         question: str,
         *,
         history: Sequence[Turn] = (),
+        only: Filter = EVERYTHING,
         context_tokens: int | None = None,
         max_tokens: int | None = None,
     ) -> Iterator[str | Answer]:
@@ -256,26 +384,66 @@ class Agent:
         from chains.ask import answer_stream
 
         settings = self._ask_settings(context_tokens, max_tokens)
-        prepared = self._prepare(question, history, settings)
+        prepared = self._prepare(question, history, settings, only)
+        if isinstance(prepared, Answer):
+            yield prepared.text
+            yield replace(prepared, index=self._freshness())
+            return
         for item in answer_stream(prepared, self.llm, settings, self._model_label()):
             yield replace(item, index=self._freshness()) if isinstance(item, Answer) else item
+        # Not before: the model needs every core.
+        self._go_on_behind()
+
+    def deep(
+        self,
+        question: str,
+        *,
+        history: Sequence[Turn] = (),
+        only: Filter = EVERYTHING,
+        max_steps: int | None = None,
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Iterator[Step | str | Answer]:
+        """Like `stream`, but the model first looks things up: each lookup as it is done, then pieces, then the answer.
+
+        The lookups only read the index. They are bounded in number, in tokens (`context_tokens` for all results) and
+        in time; then the model answers from what they found.
+        """
+        settings = self._deep_settings(max_steps, context_tokens, max_tokens)
+        begun = self._begin(question, history, only)
+        if isinstance(begun, Answer):
+            yield begun.text
+            yield replace(begun, index=self._freshness())
+            return
+        # LangChain takes a second to import; the weights load meanwhile.
+        from chains.deep import deep_ask
+
+        begun.loading.wait()
+        with self._guarded():
+            search, label = self._search(only), self._model_label()
+            for item in deep_ask(begun.question, search, self.llm, settings, label, started=begun.started):
+                yield replace(item, index=self._freshness()) if isinstance(item, Answer) else item
+            self._go_on_behind()
 
     def prompt(
         self,
         question: str,
         *,
         history: Sequence[Turn] = (),
+        only: Filter = EVERYTHING,
         context_tokens: int | None = None,
         max_tokens: int | None = None,
     ) -> str:
         """The prompt as the model would read it, control tokens shown, without running the model."""
         settings = self._ask_settings(context_tokens, max_tokens)
-        prepared = self._prepare(question, history, settings)
+        prepared = self._prepare(question, history, settings, only)
+        if isinstance(prepared, Answer):
+            raise AgentError("There is no prompt to show: no file to read.", "See why: agent index --verbose")
         return self.llm.prompt_text(list(prepared.messages))
 
-    def chat(self) -> Chat:
+    def chat(self, *, only: Filter = EVERYTHING) -> Chat:
         """A conversation that remembers its turns."""
-        return Chat(self)
+        return Chat(self, only)
 
     @property
     def llm(self) -> LlamaCpp:
@@ -307,8 +475,28 @@ class Agent:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _prepare(self, question: str, history: Sequence[Turn], settings: AskSettings) -> Prepared:
+    def _prepare(
+        self, question: str, history: Sequence[Turn], settings: AskSettings, only: Filter
+    ) -> Prepared | Answer:
+        """What the model is to read; or the answer itself, where there is not one file to read."""
         from chains.ask import HITS, prepare, retrieval_query
+        from chains.expansion import expanded
+
+        begun = self._begin(question, history, only)
+        if isinstance(begun, Answer):
+            return begun
+        query = retrieval_query(begun.question)
+        with self._guarded():
+            hits = self._search(only).reading_list(query, HITS)
+            about = relevant(query, hits, self._index())
+            hits = expanded(query, hits, self._names(), only=only) if about else hits
+        begun.loading.wait()
+        retrieved = Retrieved(begun.question, query, tuple(hits), about)
+        return prepare(begun.question, retrieved, self.llm, settings, begun.started)
+
+    def _begin(self, question: str, history: Sequence[Turn], only: Filter) -> _Begun | Answer:
+        """Read the tree while the model loads; or the answer itself, where there is not one file to read."""
+        from chains.ask import nothing_to_read
 
         if not question.strip():
             raise UsageError(
@@ -316,24 +504,37 @@ class Agent:
             )
         started = time.monotonic()
         asked = Question(question.strip(), tuple(history))
+        # Before a model is loaded, or even fetched, there must be something to read with it.
+        known = self._passes_any(only, tell=False)
+        if not known:
+            self.refresh()
+            if not self._passes_any(only):
+                return nothing_to_read(asked, self._model_label(), started)
         # The weights load while the tree is read and searched: both take about as long.
         loading = _Background(self.llm.load)
         self._ready_embedder(download=True)
-        self.refresh()
-        query = retrieval_query(asked)
-        with self._guarded():
-            hits = self._search().reading_list(query, HITS)
-            about = relevant(query, hits, self._index())
-        loading.wait()
-        return prepare(asked, Retrieved(asked, query, tuple(hits), about), self.llm, settings, started)
+        if known:
+            self.refresh()
+        return _Begun(asked, loading, started)
 
     def _tell_if_empty(self, report: IndexReport) -> None:
         if report.chunks or report.interrupted:
             return
         skipped = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped_by_reason().items())
         files = f"every file was skipped ({skipped})" if skipped else "the repository has no files"
-        note = f"Nothing is indexed: {files}."
-        if note not in self.notes:
+        self._note(f"Nothing is indexed: {files}.")
+
+    def _passes_any(self, only: Filter, *, tell: bool = True) -> bool:
+        """Whether anything that is indexed passes a filter; told where it is the filter that leaves nothing."""
+        with self._guarded():
+            stored = self._index().counts("").chunks
+            passes = bool(stored and (not only or self._index().selected(only).count))
+        if tell and stored and not passes:
+            self._note(f"No indexed file passes {only}")
+        return passes
+
+    def _note(self, note: str) -> None:
+        if note and note not in self.notes:
             self.notes.append(note)
 
     def _ask_settings(self, context_tokens: int | None, max_tokens: int | None) -> AskSettings:
@@ -346,6 +547,18 @@ class Agent:
         if chosen.context_tokens < 1 or chosen.max_tokens < 1:
             raise UsageError("Token budgets must be positive.")
         return chosen
+
+    def _deep_settings(
+        self, max_steps: int | None, context_tokens: int | None, max_tokens: int | None
+    ) -> DeepSettings:
+        from chains.lookups import DeepSettings
+
+        given = {
+            "steps": max_steps,
+            "tokens": context_tokens or self.settings.context_tokens,
+            "max_tokens": max_tokens or self.settings.max_tokens,
+        }
+        return DeepSettings(**{name: value for name, value in given.items() if value is not None})
 
     def _make_llm(self, path: Path) -> LlamaCpp:
         from chains.llm import LlamaCpp
@@ -388,34 +601,69 @@ class Agent:
 
         directory = models.embedder_dir()
         if self.settings.embedder == "minilm" and not models.embedder_installed():
-            if not download or self._embedder_tried or not self.settings.download:
+            if not download or self._embedder_tried:
                 return None
             self._embedder_tried = True
+            if not self.settings.download:
+                self._note(
+                    "searching by keywords only: the embedding model is not installed, agent models pull minilm"
+                )
+                return None
             try:
                 directory = models.ensure_embedder(self._progress)
             except DownloadError as error:
                 self.notes.append(f"searching by keywords only: {error.message}")
                 return None
         self._embedder = open_embedder(self.settings.embedder, directory)
+        self._note(made_by.changed(self._ledger, self._embedder))
         return self._embedder
 
     def _fingerprint_if_known(self) -> str:
         embedder = self._ready_embedder(download=False)
         return embedder.fingerprint() if embedder else ""
 
-    def _search(self) -> Search:
+    def _go_on_behind(self) -> None:
+        """Leave what a search found to be missing to a worker, if we may.
+
+        Not where the embedder is another one than the vectors were made by: whoever changed it says when.
+        """
+        embedder = self._embedder
+        if not self._background or embedder is None:
+            return
+        pending = self._index().counts(embedder.fingerprint()).pending
+        if pending and not made_by.changed(self._ledger, embedder):
+            self._start_worker()
+
+    def _start_worker(self) -> bool:
+        from agent import background
+
+        return background.start(self._builder(), self._directory, self.settings.embedder)
+
+    def _embedding(self) -> Mapping[str, object] | None:
+        holder = self._builder().claim.holder()
+        if holder is None:
+            return None
+        return {**asdict(holder), "rate": holder.rate, "seconds_left": holder.seconds_left}
+
+    def _search(self, only: Filter = EVERYTHING) -> Search:
         embedder = self._ready_embedder(download=False)
 
         def embed_now(chunks: Sequence[StoredChunk]) -> None:
             assert embedder is not None
             self._builder().embed(embedder, chunks, EMBED_WHILE_WAITING)
 
-        return Search(self._index(), embedder, embed_now)
+        return Search(self._index(), embedder, embed_now, only=only)
 
     def _index(self) -> Index:
         if self._index_cache is None:
             self._index_cache = Index(self._ledger, self._builder().store)
         return self._index_cache
+
+    def _names(self) -> Relations:
+        """Who defines, calls and tests what; what it parses is stored, and in memory it is kept for this agent."""
+        if self._relations is None:
+            self._relations = Relations(self._ledger, self._builder().keep_facts, self._progress)
+        return self._relations
 
     def _builder(self, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Builder:
         return Builder(
@@ -440,6 +688,7 @@ class Agent:
 
     def _open_ledger(self) -> Ledger:
         self._index_cache = None
+        self._relations = None
         secure_directory(self._directory)
         vectors = secure_directory(cache_dir() / "vectors")
         path = self._directory / "ledger.sqlite"
@@ -447,9 +696,11 @@ class Agent:
         try:
             return Ledger(path, shared)
         except IndexDamaged as error:
-            # An unreadable cache is an empty cache; which of the two files it is, SQLite does not say.
-            self.notes.append(f"{error.message} It was dropped and is being built anew.")
-            for damaged in (path, shared):
+            # An unreadable cache is an empty cache. Which of the two files it is, SQLite does not say; vectors cost
+            # minutes, so they go only when they are it.
+            self._dropped.append(f"{error.message} It was dropped and is being built anew.")
+            self._note(self._dropped[-1])
+            for damaged in [file for file in (path, shared) if not is_sound(file)] or [path, shared]:
                 _unlink_database(damaged)
             return Ledger(path, shared)
 
@@ -464,6 +715,29 @@ class Agent:
             for path in damaged:
                 _unlink_database(path)
             self._ledger = self._open_ledger()
+
+    def _forget_damaged(self, embedder: Embedder) -> None:
+        """Drop stored vectors that cannot be right, of this repository and its worktrees; they are made again."""
+        from indexers.verify import unsound_vectors
+
+        with self._guarded():
+            self._builder().refresh()
+            keys = unsound_vectors(self._ledger, embedder.fingerprint(), embedder.dimensions)
+            if keys:
+                with self._ledger.transaction():
+                    self._ledger.forget_vectors(embedder.fingerprint(), keys)
+
+    def _mended(self, act: Callable[[], _T]) -> _T:
+        """What `act` returns. An index that turns out to be damaged is built anew first; sound vectors stay."""
+        try:
+            with self._guarded():
+                return act()
+        except IndexDamaged as error:
+            self._note(f"{error.message} It was built anew; nothing that could be read was embedded again.")
+            self._reset()
+        with self._guarded():
+            self._builder().refresh()
+            return act()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -480,8 +754,9 @@ class Agent:
 class Chat:
     """A conversation: follow-up questions are searched and answered with the turns before them in mind."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, only: Filter = EVERYTHING) -> None:
         self.agent = agent
+        self.only = only
         self.turns: list[Turn] = []
         self.last: Answer | None = None
 
@@ -493,7 +768,7 @@ class Chat:
 
     def stream(self, question: str) -> Iterator[str | Answer]:
         """Pieces of the answer, then the `Answer`; only a finished turn is remembered."""
-        for item in self.agent.stream(question, history=self.turns):
+        for item in self.agent.stream(question, history=self.turns, only=self.only):
             if isinstance(item, Answer):
                 self.turns.append(Turn(question, item.text))
                 self.last = item
@@ -530,6 +805,15 @@ class _Background:
             raise ModelError(
                 f"The model could not be loaded: {self._error}", "Check it: agent doctor"
             ) from self._error
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A question whose tree has been read and whose model is loading; `started` is by `time.monotonic`."""
+
+    question: Question
+    loading: _Background
+    started: float
 
 
 def _unlink_database(path: Path) -> None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from indexers.relations import Relations
     from indexers.types import Place
 
-# How many of the best hits are followed, and how many definitions are added at most.
-FOLLOWED, MOST_ADDED = 3, 3
-# Of those, at most so many that only the best hit's calling them speaks for.
-_UNASKED = 2
+# How many of the best hits are followed, how many definitions are added at most, and behind how many hits.
+# Measured on 48 questions about requests, as the share of the gold answers' names that stand in 1,800 tokens of
+# sources: 0.685 without, 0.707 so; 0.690 behind the third hit, and no more with called definitions that share no word.
+FOLLOWED, MOST_ADDED, BEHIND = 3, 3, 5
 # What a called definition is worth of the hit that calls it.
 _SHARE = 0.5
 # A longer definition is cut to the lines of its first chunk.
@@ -39,11 +39,11 @@ class _Called:
 def expanded(
     question: str, hits: Sequence[Hit], relations: Relations, *, only: Filter = EVERYTHING
 ) -> list[Hit]:
-    """The hits with what `one_hop` adds, behind the best ones, which it explains.
+    """The hits with what `one_hop` adds behind the best ones.
 
     Hits keep their order, so that what is added costs the last of them their place in a budget.
     """
-    return [*hits[:FOLLOWED], *one_hop(question, hits, relations, only=only), *hits[FOLLOWED:]]
+    return [*hits[:BEHIND], *one_hop(question, hits, relations, only=only), *hits[BEHIND:]]
 
 
 def one_hop(
@@ -56,8 +56,8 @@ def one_hop(
 ) -> list[Hit]:
     """At most `most` definitions that the best hits call and no hit holds, as hits of their own, best first.
 
-    Called definitions count that share a word with the question, by name or by what encloses them, and of the very
-    best hit the first few in any case. A question about tests gets the tests of what the best hit defines.
+    Called definitions count that share a word with the question, by name or by what encloses them. A question about
+    tests gets the tests of what the best hit defines.
     Only names tell what is called, so that a call which could mean several definitions is not followed.
 
     :param only: what the search was limited to.
@@ -82,17 +82,12 @@ def _called(query: Query, hits: Sequence[Hit], relations: Relations) -> list[_Ca
     """What the best hits call, most words shared with the question first, then in the order of hits and calls."""
     words = set(query.tokens)
     found: dict[tuple[str, int], _Called] = {}
-    unasked = 0
     for number, hit in enumerate(hits[:FOLLOWED]):
         for place in relations.called_by(hit):
             shared = len(words & set(_words(place)))
-            if (place.path, place.line) in found or any(_holds(other, place) for other in hits):
-                continue
-            if not shared:
-                unasked += 1
-                if number or unasked > _UNASKED:
-                    continue
-            found[place.path, place.line] = _Called(place, shared, number)
+            known = (place.path, place.line) in found or any(_holds(other, place) for other in hits)
+            if shared and not known:
+                found[place.path, place.line] = _Called(place, shared, number)
     return sorted(found.values(), key=lambda called: (-called.shared, called.caller))
 
 

@@ -31,8 +31,9 @@ MAX_QUERY_CHARS = 20_000
 MOST_NAMES = 10
 # A frame names a file by its last components, which several files may share.
 MOST_FILES_OF_FRAME = 3
-# How many of the best hits are completed to whole functions, and what a completing chunk is worth of its hit.
-WHOLE_FUNCTIONS = 3
+# How many of the best hits are completed to whole functions, and what a completing chunk is worth of its hit. On the
+# questions of chains/expansion.py the share of names found is 0.685 with one, 0.669 with two or three.
+WHOLE_FUNCTIONS = 1
 NEIGHBOUR_SHARE = 0.9
 MOST_EACH_WAY = 2
 _BODIES = frozenset({"function", "method"})
