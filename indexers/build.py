@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexers import made_by, unused
+from indexers.children import is_alone
 from indexers.claim import Claim, Embedding
 from indexers.config import IndexConfig
 from indexers.errors import IndexStateError
@@ -38,8 +39,9 @@ _FILES_PER_COMMIT = 64
 _EMBED_BATCH = 256
 # About a second's work: whoever may be asked to stop looks up after each.
 _STOPPABLE_BATCH = 48
-# From this much text on, starting workers costs less than they save.
-_BYTES_FOR_WORKERS = 750_000
+# From this much text on, starting workers costs less than they save; where they are forks, from a fifth of it.
+_BYTES_FOR_WORKERS = 1_000_000
+_SHARE_FOR_FORKS = 5
 # Remembered while files are read.
 _READING = "reading"
 
@@ -235,7 +237,8 @@ class Builder:
     def _is_much(self, jobs: Sequence[Job]) -> bool:
         found = (stat_file(self.repository.root, job.file.path) for job in jobs)
         sizes = (stat.size for stat in found if stat and stat.size <= self.config.max_file_bytes)
-        return any(total >= _BYTES_FOR_WORKERS for total in accumulate(sizes))
+        least = _BYTES_FOR_WORKERS // _SHARE_FOR_FORKS if is_alone() else _BYTES_FOR_WORKERS
+        return any(total >= least for total in accumulate(sizes))
 
     def _put(self, file: TrackedFile, known: ManifestEntry | None, read: Reading, tally: _Tally) -> bool:
         """Store what came of one file; false when its content turned out to be the same."""
@@ -330,12 +333,15 @@ class Builder:
             tell(len(batch))
         return done
 
-    def _embed_alone(self, embedder: Embedder, deadline: float | None) -> None:
-        """Embed what lacks a vector when nobody else does so: two would make the same vectors twice."""
+    def embed_alone(self, embedder: Embedder, deadline: float | None = None) -> int:
+        """Embed what lacks a vector when nobody else does so: two would make the same vectors twice.
+
+        A worker in the background makes way for us; see `embed` for the rest.
+        """
 
         stop = None if deadline is None else lambda: time.monotonic() >= deadline
         with self.claim.turn(self.repository.root, self._tell_of, deadline):
-            self.embed(embedder, stop=stop)
+            return self.embed(embedder, stop=stop)
 
     def wait_for_others(self, deadline: float | None = None) -> None:
         """Wait until no other process makes vectors, showing how far it is.
@@ -384,7 +390,7 @@ class Builder:
                     with locked(self.lock, self._wait):
                         made_by.record(self.ledger, embedder)
                     if before:
-                        self._embed_alone(embedder, deadline)
+                        self.embed_alone(embedder, deadline)
                     with locked(self.lock, self._wait):
                         notes += unused.collect(self.ledger, self.lock.parent)
                     if self.sync_store(embedder):

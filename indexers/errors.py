@@ -5,6 +5,7 @@ AgentError                     2   anything we expected could go wrong
 +-- RepositoryError            2   not a repository, unreadable, foreign-owned, bare content
 +-- IndexStateError            2   the index is newer than us, another program's, or cannot be built
 |   +-- IndexDamaged           2   what is on disk cannot be read; it is a cache and may be built anew
++-- StorageError               2   the disk is full, or fails; what is stored is not to blame
 +-- BusyError                  75  another process holds what we need
 +-- ModelError                 2   a model or embedder is missing, unreadable, too big
 |   +-- ContextTooSmall        2   the prompt cannot fit the model's context window
@@ -46,6 +47,10 @@ class IndexStateError(AgentError):
 
 class IndexDamaged(IndexStateError):
     """The index on disk cannot be read. It is a cache: building it anew loses nothing but time."""
+
+
+class StorageError(AgentError):
+    """The disk is full, or fails to read or write. What is stored may be whole and must not be dropped for it."""
 
 
 class BusyError(AgentError):

@@ -96,21 +96,19 @@ class Repository:
         """
         start = _existing_directory(path)
         git = _usable_git(_enclosing(start) or start)
-        answer = _invoke(git, ["rev-parse", "--is-inside-work-tree"], cwd=start)
-        if answer.returncode != 0 or answer.stdout.strip() != b"true":
-            raise _refusal(start, answer.stderr, git)
-        root = _path_of(git, start, "--show-toplevel")
-        git_dir = _path_of(git, start, "--absolute-git-dir")
+        root, git_dir, common_dir = _paths_at_once(git, start) or _paths_one_by_one(git, start)
         if start.is_relative_to(git_dir):
             raise _inside_git_dir(start, git_dir)
         # A configuration can name any directory as its work tree (core.worktree). We read only one that says
         # so itself.
-        if not start.is_relative_to(root) or _path_of(git, root, "--absolute-git-dir") != git_dir:
+        if not start.is_relative_to(root) or (
+            start != root and _path_of(git, root, "--absolute-git-dir") != git_dir
+        ):
             raise RepositoryError(
                 f"The configuration of {git_dir} names another directory as its work tree: {root}.",
                 _UNSET_WORKTREE,
             )
-        return cls(root, git_dir, _path_of(git, start, "--git-common-dir"))
+        return cls(root, git_dir, common_dir)
 
     def list_files(self, *, untracked: bool = True) -> list[TrackedFile]:
         """Every tracked path, then also what is neither tracked nor ignored; sorted by the bytes of the path.
@@ -127,7 +125,8 @@ class Repository:
 
     def ignored_by(self, path: str) -> str | None:
         """The rule by which git ignores a path, as FILE:LINE:PATTERN; None when it does not."""
-        answer = self._ask("check-ignore", "-v", "-z", "--stdin", stdin=os.fsencode(path) + b"\0")
+        # It knows no --literal-pathspecs; what begins with a dot is no magic, and wildcards mean nothing to it.
+        answer = self._ask("check-ignore", "-v", "-z", "--stdin", stdin=b"./" + os.fsencode(path) + b"\0")
         if answer is None:
             return None
         source, line, pattern = answer.split(b"\0")[:3]
@@ -244,9 +243,10 @@ def _invoke(
     :param env: `GIT_*` variables to keep, for a hook that must read the index git names in GIT_INDEX_FILE.
     """
     _check_allowed([os.fsdecode(arg) for arg in args])
+    flags = [flag for flag in _FLAGS if flag != "--literal-pathspecs" or args[0] != "check-ignore"]
     try:
         with _Process(  # an absolute program, fixed flags, no shell
-            [git, *_FLAGS, *args],
+            [git, *flags, *args],
             cwd=cwd,
             env={**_clean_environment(), **(env or {})},
             # Never ours, which may be a terminal or somebody's pipe.
@@ -315,6 +315,29 @@ def _failure(
 
 def _words(stderr: bytes) -> str:
     return os.fsdecode(stderr).strip().removeprefix("fatal: ")
+
+
+_QUESTIONS = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir")
+
+
+def _paths_at_once(git: str, start: Path) -> tuple[Path, ...] | None:
+    """Work tree, git directory and common directory; None when they are to be asked for one by one.
+
+    That is so when there is something to refuse, or when a newline in a path leaves open where an answer ends.
+    """
+    answer = _invoke(git, ["rev-parse", "--is-inside-work-tree", *_QUESTIONS], cwd=start)
+    inside, *paths = answer.stdout.split(b"\n")
+    if answer.returncode != 0 or inside != b"true" or len(paths) != len(_QUESTIONS) + 1:
+        return None
+    return tuple(Path(start, os.fsdecode(path)).resolve() for path in paths[:-1])
+
+
+def _paths_one_by_one(git: str, start: Path) -> tuple[Path, ...]:
+    """The same, with the reason when there is none."""
+    answer = _invoke(git, ["rev-parse", "--is-inside-work-tree"], cwd=start)
+    if answer.returncode != 0 or answer.stdout.strip() != b"true":
+        raise _refusal(start, answer.stderr, git)
+    return tuple(_path_of(git, start, question) for question in _QUESTIONS)
 
 
 def _path_of(git: str, cwd: Path, question: str) -> Path:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError
+from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError, StorageError
 from indexers.facts import Piece
 from indexers.types import Chunk, FileStat, NewChunk, Skipped, SkipReason, Symbol
 from indexers.words import word_set
@@ -179,31 +179,48 @@ class Ledger:
         self._memory_state: tuple[int, ...] = ()
         try:
             self._db = self._open(path, vectors)
+            self._inode = path.stat().st_ino
         except sqlite3.DatabaseError as error:
             raise translated(error, path) from error
         except OSError as error:
             raise AgentError(f"The index at {path} cannot be opened: {error.strerror}.", _WRITABLE) from error
 
     def _open(self, path: Path, vectors: Path) -> sqlite3.Connection:
-        for file in (path, vectors):
-            if not file.exists():
-                # Created by us first, so that it is private from its first byte.
-                os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            return self._connected(path, vectors)
+        except sqlite3.OperationalError as error:
+            if not isinstance(translated(error, path), StorageError):
+                raise
+        # A full disk has no room for the memory that processes share; a single one reads without it.
+        return self._connected(path, vectors, alone=True)
+
+    def _connected(self, path: Path, vectors: Path, *, alone: bool = False) -> sqlite3.Connection:
+        new = [file for file in (path, vectors) if not file.exists()]
+        for file in new:
+            # Created by us first, so that it is private from its first byte.
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
         )
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            if alone:
+                db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("ATTACH DATABASE ? AS shared", (str(vectors),))
-            db.execute("PRAGMA shared.journal_mode = WAL")
-            for pragma in (
-                "synchronous = NORMAL",
-                "foreign_keys = ON",
-                "secure_delete = ON",
-                "cache_size = -32000",
-            ):
+            for name, file in (("main", path), ("shared", vectors)):
+                # Nothing is in a new file yet that could be lost, and each flush would take milliseconds.
+                if file in new:
+                    db.execute(f"PRAGMA {name}.synchronous = OFF")
+                db.execute(f"PRAGMA {name}.journal_mode = WAL")
+            for pragma in ("foreign_keys = ON", "secure_delete = ON", "cache_size = -32000"):
                 db.execute(f"PRAGMA {pragma}")
             self._check_version(db, path)
+            # What is lost with the power is read again from the tree; vectors took long to make.
+            db.execute("PRAGMA main.synchronous = NORMAL")
+            db.execute("PRAGMA shared.synchronous = FULL")
+            if vectors in new:
+                # Flushed by SQLite itself: if we opened and closed its file, its locks on it would go, and another
+                # process that closes the database would delete the log we still read and write.
+                db.execute("PRAGMA shared.wal_checkpoint(TRUNCATE)")
         except BaseException:
             db.close()
             raise
@@ -245,6 +262,13 @@ class Ledger:
         db.execute(_VECTOR_SCHEMA)
         for statement in _FACTS_SCHEMA:
             db.execute(statement)
+
+    def is_replaced(self) -> bool:
+        """Whether the file at our path is no longer the one we opened: somebody has built the index anew."""
+        try:
+            return self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         """Release the connection; safe to call twice."""
@@ -759,11 +783,11 @@ class Ledger:
                 found.append(f"{count} {what}")
         return found
 
-    def raw_vectors(self, embedder: str) -> Iterator[tuple[bytes, bytes]]:
-        """Key and bytes of every vector in use, as they are stored."""
+    def raw_vectors(self, embedder: str, *, unused_too: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Key and bytes of every vector in use, or of all there are, as they are stored."""
+        used = "" if unused_too else " AND v.key IN (SELECT vector_key FROM chunks)"
         return self._db.execute(
-            "SELECT v.key, v.vector FROM shared.vectors v WHERE v.embedder = ?"
-            " AND v.key IN (SELECT vector_key FROM chunks) ORDER BY v.key",
+            f"SELECT v.key, v.vector FROM shared.vectors v WHERE v.embedder = ?{used} ORDER BY v.key",
             (embedder,),
         )
 
@@ -804,10 +828,11 @@ def translated(error: sqlite3.Error, path: Path) -> AgentError:
     if code in (5, 6) or "locked" in text:
         return BusyError(f"The index at {path} is locked by another process.", "Try again in a moment.")
     if "full" in text:
-        return AgentError(f"No space left for the index in {path.parent}.", "Free some space and try again.")
+        return StorageError(
+            f"No space left for the index in {path.parent}.", "Free some space and try again."
+        )
     if "disk I/O" in text:
-        # Not damage: what is stored may be whole, and must not be dropped for a limit or a loose cable.
-        return AgentError(
+        return StorageError(
             f"The index at {path} cannot be read or written: {text}.",
             "Check the free space, the file size limit (ulimit -f) and the disk; then: agent index --check",
         )

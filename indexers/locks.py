@@ -43,13 +43,35 @@ def locked(path: Path, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Iterator[N
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock at `path` right now. Looking takes it for an instant."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        # Whoever goes on to take it is told what is wrong.
+        return False
+    lock.release()
+    return False
+
+
+def own_command() -> str:
+    """What this process is called to others: its program, and the command where it is one of ours."""
+    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    # Never more of the command line than this: it may hold a question.
+    return f"{name} {sys.argv[1]}" if name == "agent" and sys.argv[1:] and sys.argv[1].isalpha() else name
+
+
 def _holder_file(path: Path) -> Path:
     return path.with_name(path.name + ".holder")
 
 
 def _note_holder(path: Path) -> None:
-    command = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    note = {"pid": os.getpid(), "command": command, "since": int(time.time())}
+    note = {"pid": os.getpid(), "command": own_command(), "since": int(time.time())}
     try:
         _holder_file(path).write_text(json.dumps(note), encoding="utf-8")
     except OSError:

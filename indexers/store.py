@@ -2,9 +2,9 @@
 
 Chroma may not be shared: two writers, or a writer beside a reader, lose or corrupt vectors without an error.
 So it is opened, used and closed inside one lock, always with our own embeddings, and a marker file that
-outlives a killed writer tells the next opener to rebuild instead of trusting what is there. Nor does Chroma
-check its graph files: a missing one silently finds nothing, a cut one ends the process. So a clean close
-seals them.
+outlives whoever died in there, writing or reading, tells the next opener to rebuild instead of trusting what
+is there. Nor does Chroma check its files: a missing graph silently finds nothing, a cut one ends the process.
+So a clean close seals them, and what is not sealed is never opened.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,17 @@ EF_SEARCH = 200
 QUERY_WAIT_SECONDS = 1.0
 
 
+DATABASE = "chroma.sqlite3"
+
+
+class StoreState(Enum):
+    """What the files say without being opened: none, those of the last clean close, or anything else."""
+
+    ABSENT = "absent"
+    CLEAN = "clean"
+    UNCLEAN = "unclean"
+
+
 class _Unusable(Exception):
     """Chroma cannot read what is on disk."""
 
@@ -46,7 +58,32 @@ class VectorStore:
         self.directory = directory
         self._lock = directory.with_name(directory.name + ".lock")
         self._dirty = directory.with_name(directory.name + ".dirty")
+        self._reading = directory.with_name(directory.name + ".reading")
         self._seal = directory.with_name(directory.name + ".seal")
+
+    def state(self) -> StoreState:
+        """Whether the files are those of the last clean close; nothing is opened.
+
+        :raises BusyError: another process has them open.
+        """
+        if self._dirty.exists():
+            return StoreState.UNCLEAN
+        if not self.directory.is_dir() or not any(self.directory.iterdir()):
+            return StoreState.ABSENT
+        with locked(self._lock):
+            return StoreState.CLEAN if not self._is_marked() and self._is_sealed() else StoreState.UNCLEAN
+
+    def was_left_open(self) -> bool:
+        """Whether a process opened the files and came to its end in there: killed, or ended by Chroma itself."""
+        try:
+            with locked(self._lock, 0):
+                return self._is_marked()
+        except BusyError:
+            # That one is still at it.
+            return False
+
+    def _is_marked(self) -> bool:
+        return self._dirty.exists() or self._reading.exists()
 
     def sync(
         self,
@@ -62,7 +99,7 @@ class VectorStore:
         """
         with locked(self._lock):
             try:
-                rebuilt = self._dirty.exists()
+                rebuilt = self._is_marked()
                 if rebuilt:
                     self._drop()
                 self._write(fingerprint, keys, vectors, progress)
@@ -85,7 +122,7 @@ class VectorStore:
             return None
         try:
             with locked(self._lock, QUERY_WAIT_SECONDS):
-                result = None if self._dirty.exists() else self._nearest(fingerprint, vector, k)
+                result = None if self._is_marked() else self._nearest(fingerprint, vector, k)
         except BusyError:
             # Whoever asks can scan the ledger; only a writer has to wait its turn.
             return None
@@ -96,7 +133,7 @@ class VectorStore:
 
     def _nearest(self, fingerprint: str, vector: FloatArray, k: int) -> Any:
         try:
-            with self._collection(fingerprint, create=False) as collection:
+            with self._opened_to_read(fingerprint) as collection:
                 if collection is None or collection.count() == 0:
                     return None
                 return collection.query(
@@ -108,13 +145,26 @@ class VectorStore:
             self._dirty.touch(mode=0o600)
             return None
 
+    @contextmanager
+    def _opened_to_read(self, fingerprint: str) -> Iterator[Any]:
+        """As `_collection`, marked while it is open. Reading writes too: Chroma's database is another afterwards."""
+        with self._collection(fingerprint, create=False) as collection:
+            if collection is not None:
+                self._reading.touch(mode=0o600)
+            yield collection
+        if self._reading.exists():
+            self._seal_files(graphs_too=False)
+            self._reading.unlink(missing_ok=True)
+
     def keys(self, fingerprint: str) -> set[bytes] | None:
         """Every key in the collection, or None when there is none that can be read."""
         if not self.directory.is_dir() or self._dirty.exists():
             return None
         with locked(self._lock):
+            if self._is_marked():
+                return None
             try:
-                with self._collection(fingerprint, create=False) as collection:
+                with self._opened_to_read(fingerprint) as collection:
                     return None if collection is None else _ids(collection)
             except _Unusable:
                 return None
@@ -127,8 +177,8 @@ class VectorStore:
     def _drop(self) -> None:
         if self.directory.exists():
             shutil.rmtree(self.directory)
-        self._seal.unlink(missing_ok=True)
-        self._dirty.unlink(missing_ok=True)
+        for mark in (self._seal, self._dirty, self._reading):
+            mark.unlink(missing_ok=True)
 
     def _write(
         self,
@@ -153,18 +203,35 @@ class VectorStore:
             if collection.count() != len(keys):
                 raise _Unusable(f"holds {collection.count()} vectors where {len(keys)} were stored")
         # Only a clean close reaches these lines: a killed or failed writer leaves the marker behind.
-        self._seal.write_text(json.dumps(self._checksums()), encoding="utf-8")
+        self._seal_files()
         self._dirty.unlink(missing_ok=True)
 
+    def _seal_files(self, *, graphs_too: bool = True) -> None:
+        """Remember the files as they are now, closed; all of them, or the database alone."""
+        sums = self._checksums() if graphs_too else {**self._sealed(), DATABASE: self._sum(DATABASE)}
+        temporary = self._seal.with_name(self._seal.name + ".new")
+        temporary.write_text(json.dumps(sums), encoding="utf-8")
+        temporary.replace(self._seal)
+
     def _checksums(self) -> dict[str, list[int]]:
-        """Size and CRC-32 of the files of each graph that is on disk for good; Chroma rewrites the others."""
+        """Size and CRC-32 of the database, and of the files of each graph that is on disk for good."""
         marks = sorted(self.directory.glob("*/index_metadata.pickle"))
-        files = [file for mark in marks for file in sorted(mark.parent.iterdir())]
-        return {f"{file.parent.name}/{file.name}": [file.stat().st_size, _crc32(file)] for file in files}
+        files = [
+            f"{mark.parent.name}/{file.name}" for mark in marks for file in sorted(mark.parent.iterdir())
+        ]
+        return {name: self._sum(name) for name in (DATABASE, *files)}
+
+    def _sum(self, name: str) -> list[int]:
+        file = self.directory / name
+        return [file.stat().st_size, _crc32(file)]
+
+    def _sealed(self) -> dict[str, list[int]]:
+        found = json.loads(self._seal.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
 
     def _is_sealed(self) -> bool:
         try:
-            return bool(json.loads(self._seal.read_text(encoding="utf-8")) == self._checksums())
+            return self._sealed() == self._checksums()
         except (OSError, ValueError):
             return False
 

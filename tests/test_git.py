@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,42 @@ def test_a_work_tree_is_found_from_below_and_through_a_link(tmp_path: Path) -> N
         found = Repository.discover(start)
         assert found.root == root.resolve()
         assert found.git_dir == found.common_dir == root.resolve() / ".git"
+
+
+def test_git_is_asked_for_tracked_files_only_when_its_index_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_repo(tmp_path / "repo", {"a.py": "a\n"})
+    repository = Repository.discover(root)
+    asked: list[tuple[str | bytes, ...]] = []
+    run = Repository.run
+    monkeypatch.setattr(Repository, "run", lambda self, *args: asked.append(args) or run(self, *args))
+    paths(repository), paths(repository)
+    assert sum("-s" in args for args in asked) == 2  # just written: it may be written again within the tick
+    monkeypatch.setattr(door, "_SETTLED_NS", 0)
+    asked.clear()
+    assert paths(repository) == paths(repository) == ["a.py"] and sum("-s" in args for args in asked) == 1
+    write(root, {"b.py": "b\n"})
+    assert paths(repository) == ["a.py", "b.py"] and sum("-s" in args for args in asked) == 1
+    git(root, "add", "b.py")
+    git(root, "rm", "-q", "--cached", "a.py")
+    assert [(f.path, f.tracked) for f in repository.list_files()] == [("a.py", False), ("b.py", True)]
+    (root / ".git/index").unlink()
+    assert not any(file.tracked for file in repository.list_files())
+
+
+def test_git_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_repo(tmp_path / "repo", {"a.py": "a\n"})
+    slow = tmp_path / "git"
+    slow.write_text("#!/bin/sh\nexec 1>&- 2>&-\nexec sleep 600\n")
+    slow.chmod(0o755)
+    for pidfd in (True, False):
+        if not pidfd:
+            monkeypatch.delattr(os, "pidfd_open", raising=False)
+        began = time.monotonic()
+        with pytest.raises(RepositoryError, match="did not finish within 0.2 seconds"):
+            door._invoke(str(slow), ["ls-files"], cwd=root, timeout=0.2)
+        assert time.monotonic() - began < 10
 
 
 def test_tracked_staged_and_untracked_files_but_no_ignored_ones(tmp_path: Path) -> None:

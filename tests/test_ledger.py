@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError
+from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError, StorageError
 from indexers.ledger import SCHEMA_VERSION, Ledger, translated
 from indexers.reading import keyword_fields
 from indexers.types import Chunk, FileStat, Skipped, SkipReason, Symbol
@@ -291,11 +291,11 @@ def test_a_locked_ledger_is_busy_not_damaged(ledger: Ledger, tmp_path: Path) -> 
     ("error", "wanted", "words"),
     [
         (sqlite3.OperationalError("database is locked"), BusyError, "locked"),
-        (sqlite3.OperationalError("database or disk is full"), AgentError, "No space"),
+        (sqlite3.OperationalError("database or disk is full"), StorageError, "No space"),
         (sqlite3.OperationalError("attempt to write a readonly database"), AgentError, "cannot be written"),
         (sqlite3.OperationalError("unable to open database file"), AgentError, "cannot be written"),
         (sqlite3.OperationalError("no such table: files"), IndexStateError, "failed"),
-        (sqlite3.OperationalError("disk I/O error"), AgentError, "disk I/O"),
+        (sqlite3.OperationalError("disk I/O error"), StorageError, "disk I/O"),
         (sqlite3.DatabaseError("database disk image is malformed"), IndexDamaged, "damaged"),
     ],
 )
@@ -333,6 +333,43 @@ def test_a_long_write_in_one_worktree_does_not_lock_the_vectors_of_another(tmp_p
     two.close()
 
 
+def test_what_is_remembered_ends_with_the_next_write(ledger: Ledger, tmp_path: Path) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha"))
+    first, (stored,) = ledger.manifest(), ledger.chunks(ledger.chunk_ids()).values()
+    assert ledger.manifest() is first and ledger.chunks([stored.id])[stored.id] is stored
+    assert ledger.counts("e").pending == 1 and ledger.skipped() == ()
+    with ledger.transaction():
+        ledger.put_vectors("e", [stored.vector_key], np.ones((1, 4), np.float32))
+    assert ledger.counts("e").pending == 0
+    other = Ledger(tmp_path / "ledger.sqlite", tmp_path / "vectors.sqlite")
+    put(other, "a.py", chunk("a.py", "beta"))
+    with other.transaction():
+        other.put_skipped(Skipped("b.bin", SkipReason.BINARY), STAT, 1)
+    assert ledger.manifest().keys() == {"a.py", "b.bin"} and ledger.skipped()[0].path == "b.bin"
+    assert [item.chunk.text for item in ledger.chunks(ledger.chunk_ids()).values()] == ["beta"]
+    assert (ledger.counts("e").skipped, ledger.counts("e").pending, ledger.redactions()) == (1, 1, 1)
+    other.close()
+
+
+def test_nothing_is_remembered_of_what_was_rolled_back(ledger: Ledger) -> None:
+    put(ledger, "a.py", chunk("a.py", "alpha"))
+    with pytest.raises(ZeroDivisionError), ledger.transaction():
+        ledger.remove(["a.py"])
+        assert not ledger.manifest() and not ledger.counts("").chunks
+        raise ZeroDivisionError
+    assert ledger.manifest().keys() == {"a.py"} and ledger.counts("").chunks == 1
+
+
+def test_chunks_come_in_order_of_their_numbers_remembered_or_not(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(ledger, "a.py", *(chunk("a.py", f"x = {n}", n + 1) for n in range(20)))
+    monkeypatch.setattr("indexers.ledger._KEPT_CHUNKS", 8)
+    ids = ledger.chunk_ids()
+    for asked in ([ids[9], ids[2]], [ids[2], ids[5], ids[9], 99_999], ids[::-1], [], [ids[3], ids[3]]):
+        assert list(ledger.chunks(asked)) == sorted(set(asked) & set(ids))
+
+
 def test_threads_may_read_while_one_writes(ledger: Ledger, tmp_path: Path) -> None:
     reader = Ledger(ledger.path, ledger.vectors_path)
     seen: list[int] = []
@@ -348,3 +385,17 @@ def test_threads_may_read_while_one_writes(ledger: Ledger, tmp_path: Path) -> No
     thread.join()
     reader.close()
     assert seen == sorted(seen) and max(seen) <= 60
+
+
+def test_another_process_that_closes_does_not_delete_the_logs_that_we_use(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """It would, if we had lost our locks by opening and closing a database's file beside SQLite."""
+    code = (
+        "import sys; from pathlib import Path; from indexers.ledger import Ledger\n"
+        "here = Path(sys.argv[1]); Ledger(here / 'ledger.sqlite', here / 'vectors.sqlite').close()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+    assert (tmp_path / "ledger.sqlite-wal").exists() and (tmp_path / "vectors.sqlite-wal").exists()
+    ledger.put_vectors("e", [b"k" * 16], np.ones((1, 4), np.float32))
+    assert ledger.vectors_are_sound()

@@ -12,7 +12,7 @@ import pytest
 
 from agent.api import Agent
 from agent.config import load_settings
-from indexers.errors import AgentError, BusyError, IndexDamaged, UsageError
+from indexers.errors import AgentError, BusyError, UsageError
 from indexers.locks import locked
 from tests.repos import make_repo, write
 
@@ -47,18 +47,24 @@ def scramble(path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["path", "vectors_path"])
-def test_a_damaged_database_is_named_and_a_rebuild_mends_it(indexed: Agent, which: str) -> None:
+@pytest.mark.parametrize("command", ["index", "search"])
+def test_a_damaged_database_is_mended_by_the_next_command_which_says_so(
+    indexed: Agent, which: str, command: str
+) -> None:
     path: Path = getattr(indexed._ledger, which)
     indexed.close()
     scramble(path)
-    with opened(indexed.root) as agent, pytest.raises(IndexDamaged) as caught:
-        agent.index()
-    assert "agent index --rebuild" in caught.value.remedy
     with opened(indexed.root) as agent:
-        report = agent.index(rebuild=True)
-        assert report.indexed == 40 and report.vectors_pending == 0
+        if command == "index":
+            assert "is damaged" in " ".join(agent.index().notes)
         assert agent.search("function_07")[0].path == "src/m07.py"
-        assert agent.index().indexed == 0
+        if command == "search" and which == "path":
+            assert "is damaged" in " ".join(agent.notes) and "built anew" in " ".join(agent.notes)
+        report = agent.index()
+        assert report.vectors_pending == 0 and report.chunks == 40
+        # Only what could not be read any more was embedded again.
+        assert which == "vectors_path" or report.vectors_embedded == 0
+        assert agent.index().indexed == 0 and agent.check().faults == ()
 
 
 @pytest.mark.parametrize("which", ["path", "vectors_path"])

@@ -4,25 +4,52 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.commands import Job, JsonOption, RepoOption, work_on
+from agent.commands.check import run_check, run_explain
 from agent.output import Output, count_text, seconds_text, show_path
+from indexers.errors import UsageError
 
 if TYPE_CHECKING:
     from indexers.types import IndexReport
 
 INTERRUPTED = 130
+_NO_PATH = ("--explain needs a path.", "agent index --explain src/main.py")
+_NO_FLAG = ("A path goes with --explain only.", "agent index --explain PATH; another repository: --repo PATH")
 
 
 def command(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="With --explain: the paths to explain.")
+    ] = None,
     repo: RepoOption = Path(),
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop the index and build it anew.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List the files that were skipped.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing; say what is wrong with the index, and what mends it."),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each PATH why it is in the index, or why not.")
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Leave the vectors to a worker process, and return.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Let a worker in the background finish instead of taking over.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=0, help="Give up after so long, with 75.", show_default=False
+        ),
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop a worker in the background.")] = False,
     json: JsonOption = False,
 ) -> Job:
     """Index a repository: its text, its keywords and its meaning.
@@ -30,15 +57,47 @@ def command(
     Tracked and untracked files count, ignored ones do not. What has not changed is kept; interrupted with
     Ctrl-C, what is done stays done. search and ask refresh the index themselves.
 
+    search, ask and chat leave vectors that are still to come to a worker in the background, which ends by itself;
+    agent status shows it. This command takes its work over, unless --wait is given: then it is waited for. Either
+    way everything is embedded when it ends with 0.
+
+    --check exits with 2 when something is wrong: the databases themselves, stored lines against the files, vectors,
+    and Chroma against what is stored.
+
     Example: agent index --repo ~/src/click --verbose
     """
-    return Job(partial(run, repo=repo, rebuild=rebuild, verbose=verbose, json=json), json=json)
+    if explain != bool(paths):
+        raise UsageError(*(_NO_PATH if explain else _NO_FLAG))
+    if check + explain + rebuild > 1:
+        raise UsageError("--check, --explain and --rebuild do not go together.", "agent index --help")
+    if check:
+        return Job(partial(run_check, repo=repo, json=json), json=json)
+    if paths:
+        return Job(partial(run_explain, repo=repo, paths=paths, json=json), json=json)
+    if background + stop + (wait or rebuild or timeout is not None) > 1:
+        raise UsageError("--background and --stop go with no other flag but --verbose.", "agent index --help")
+    if stop:
+        return Job(partial(run_stop, repo=repo, json=json), json=json)
+    how: dict[str, Any] = {"rebuild": rebuild, "wait": wait, "timeout": timeout}
+    job = partial(run, repo=repo, how=None if background else how, verbose=verbose, json=json)
+    return Job(job, json=json)
 
 
-def run(output: Output, *, repo: Path, rebuild: bool, verbose: bool, json: bool) -> int:
-    """Index the repository at `repo` and show the report."""
+def run_stop(output: Output, *, repo: Path, json: bool) -> int:
+    """Stop the worker of the repository at `repo`, where there is one."""
     with work_on(output, repo) as work:
-        report = work.agent.index(rebuild=rebuild)
+        stopped = work.agent.stop_background()
+    if json:
+        output.json({"stopped": stopped})
+    else:
+        output.line("the worker was stopped; what is done is kept" if stopped else "no worker is running")
+    return 0
+
+
+def run(output: Output, *, repo: Path, how: dict[str, Any] | None, verbose: bool, json: bool) -> int:
+    """Index the repository at `repo` and show the report; without `how`, leave the vectors to a worker."""
+    with work_on(output, repo) as work:
+        report = work.agent.index_in_background() if how is None else work.agent.index(**how)
         work.progress.hide()
         if json:
             output.json(_as_json(report))
