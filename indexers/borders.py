@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from indexers.syntax import Syntax, last_row
+from indexers.syntax import Syntax
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -108,7 +108,8 @@ def of_tree(tree: Syntax, lines: Lines, limit: int) -> dict[int, Border]:
     while pending:
         node, level, depth = pending.pop()
         children = node.children
-        cuts = list(_between(node, children, lines, leading, depth == 0))
+        rows = _rows(children)
+        cuts = list(_between(node, children, rows, lines, leading, depth == 0))
         for row, extra in cuts:
             cost = _PER_LEVEL * min(level, _DEEPEST) + extra
             if not lines.after_blank(row):
@@ -118,8 +119,9 @@ def of_tree(tree: Syntax, lines: Lines, limit: int) -> dict[int, Border]:
             borders.setdefault(row, Border(cost, level))
         deeper = level + 1 if cuts else level
         if depth < _DEEPEST_NODE:
-            large = (child for child in children if _is_large(child, lines, limit))
-            pending.extend((child, deeper, depth + 1) for child in large)
+            for child, (start, end) in zip(children, rows, strict=True):
+                if start < end and _is_large(child, start, end, lines, limit):
+                    pending.append((child, deeper, depth + 1))
     return borders
 
 
@@ -170,19 +172,35 @@ def prefer_definitions(borders: dict[int, Border], definitions: Sequence[Definit
         borders[row] = Border(borders[row].cost + bonus, borders[row].level)
 
 
+def _rows(nodes: Sequence[Node]) -> list[tuple[int, int]]:
+    """First and last row of each node, as `last_row` counts; every node of a tree passes here, so without calls."""
+    rows: list[tuple[int, int]] = []
+    for node in nodes:
+        start = node.start_point[0]
+        end, column = node.end_point
+        rows.append((start, end - 1 if column == 0 and end > start else end))
+    return rows
+
+
 def _between(
-    node: Node, children: Sequence[Node], lines: Lines, leading: frozenset[str], is_root: bool
+    node: Node,
+    children: Sequence[Node],
+    rows: Sequence[tuple[int, int]],
+    lines: Lines,
+    leading: frozenset[str],
+    is_root: bool,
 ) -> Iterator[tuple[int, float]]:
-    """Rows at which a child of `node` begins and may be cut off, each with an addition to the cost."""
+    """Rows at which a child of `node` begins and may be cut off, each with an addition to the cost.
+
+    :param rows: first and last row of each child.
+    """
     last = -1 if is_root else node.start_point.row
     header = _header_end(node, children)
     after_header = _AFTER_HEADER if _is_body(node.type) else 0.0
     after_title = 0.0
     glued = False
     previous_start = last
-    for position, child in enumerate(children):
-        start = child.start_point.row
-        end = last_row(child)
+    for position, (child, (start, end)) in enumerate(zip(children, rows, strict=True)):
         kind = child.type
         is_comment = "comment" in kind
         if start > last and start > header and not _CLOSING.match(lines.text[start]):
@@ -224,10 +242,7 @@ def _header_end(node: Node, children: Sequence[Node]) -> int:
     return -1 if body is None else body.start_point.row
 
 
-def _is_large(node: Node, lines: Lines, limit: int) -> bool:
-    start, end = node.start_point.row, last_row(node)
-    if start == end:
-        return False
+def _is_large(node: Node, start: int, end: int, lines: Lines, limit: int) -> bool:
     size = lines.size(start, min(end, len(lines.text) - 1))
     return size > limit or (2 * size > limit and _is_body(node.type))
 

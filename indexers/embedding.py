@@ -100,6 +100,7 @@ class BertEmbedder:
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
         self._last: tuple[str, FloatArray] | None = None
+        self._fingerprint = ""
         for file in (WEIGHTS, "tokenizer.json", "config.json"):
             if not (directory / file).is_file():
                 raise ModelError(f"The embedding model in {directory} lacks {file}.", _REFETCH)
@@ -114,6 +115,12 @@ class BertEmbedder:
 
     def fingerprint(self) -> str:
         """A hash of the weights, the tokenizer, and how texts are cut and pooled."""
+        # Every search asks several times; the files are those that were here when it was asked first.
+        if not self._fingerprint:
+            self._fingerprint = self._hash_of_all()
+        return self._fingerprint
+
+    def _hash_of_all(self) -> str:
         values = {
             "format": 1,
             "weights": Prepared.of(self.directory, self._shape).weights,

@@ -130,7 +130,14 @@ def stat_file(root: Path | str, path: str) -> FileStat | None:
         entry = os.lstat(f"{root}/{path}")
     except OSError:
         return None
-    return FileStat(entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns, entry.st_ino)
+    return FileStat(
+        entry.st_size, _storable(entry.st_mtime_ns), _storable(entry.st_ctime_ns), _storable(entry.st_ino)
+    )
+
+
+def _storable(number: int) -> int:
+    """What SQLite can hold: a file may be dated to the year 2514, and inodes of some file systems use all 64 bits."""
+    return number if -(1 << 63) <= number < 1 << 63 else number % (1 << 63)
 
 
 def link_on_the_way(root: Path, path: str) -> str:

@@ -1,9 +1,5 @@
 """Has files read by worker processes, two at a time or more, and hands back what came of each in the order asked."""
 
-# Not multiprocessing: its spawn runs the caller's script again, and a fork copies threads half-way. A worker is an
-# interpreter of its own that gets messages through a pipe. It does not look at the current directory, the
-# environment's PYTHON variables or site packages' start-up code: only at the path that we import from ourselves.
-
 from __future__ import annotations
 
 import fcntl
@@ -11,8 +7,6 @@ import marshal
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from indexers.children import Child, start_child
 from indexers.config import IndexConfig
 from indexers.files import stat_file
 from indexers.reading import NO_STAT, Job, Reading
@@ -38,9 +33,10 @@ _PIPE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
 # Beyond any result of a file; a worker that announces more is not in its right mind.
 _LONGEST_MESSAGE = 1 << 30
+# A busy machine may take a while to start an interpreter.
+_START_SECONDS = 60.0
 # A process whose pipe is closed is at its end; writing a large core file may still take it a while.
 _LAST_MOMENTS = 10.0
-_START = "import sys; sys.path[:] = sys.argv[1:]; from indexers.worker import main; main()"
 
 
 class WorkersLost(Exception):
@@ -49,12 +45,11 @@ class WorkersLost(Exception):
 
 @dataclass(slots=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
-    to_it: int
-    from_it: int
+    child: Child
     at_hand: deque[int] = field(default_factory=deque)
     unsent: bytearray = field(default_factory=bytearray)
     received: bytearray = field(default_factory=bytearray)
+    started: float = field(default_factory=time.monotonic)
     ready: bool = False
 
 
@@ -116,12 +111,15 @@ class Pool:
         """
         self._jobs, self._done, self._suspects = jobs, {}, set()
         self._waiting = deque(range(len(jobs)))
+        if jobs and not self._workers:
+            self._start()
         for wanted in range(len(jobs)):
             self._hand_out(wanted)
             self._exchange(0.0)
             while wanted not in self._done:
                 self._hand_out(wanted)
-                self._exchange(None)
+                self._exchange(None if all(worker.ready for worker in self._workers) else 1.0)
+                self._give_up_waiting()
             yield self._done.pop(wanted)
 
     # -- messages --------------------------------------------------------------------------------
@@ -147,16 +145,16 @@ class Pool:
         """Write what the pipe takes; the rest when it has room again. We never wait for a worker that waits for us."""
         try:
             while worker.unsent:
-                del worker.unsent[: os.write(worker.to_it, worker.unsent)]
+                del worker.unsent[: os.write(worker.child.to_it, worker.unsent)]
         except BlockingIOError:
             pass
         except BrokenPipeError:
             worker.unsent.clear()  # its end is noticed where we read
-        registered = worker.to_it in self._selector.get_map()
+        registered = worker.child.to_it in self._selector.get_map()
         if worker.unsent and not registered:
-            self._selector.register(worker.to_it, selectors.EVENT_WRITE, worker)
+            self._selector.register(worker.child.to_it, selectors.EVENT_WRITE, worker)
         elif registered and not worker.unsent:
-            self._selector.unregister(worker.to_it)
+            self._selector.unregister(worker.child.to_it)
 
     def _exchange(self, seconds: float | None) -> None:
         """Take what has come and send what waits; with None, wait until there is something."""
@@ -164,10 +162,10 @@ class Pool:
             worker: _Worker = key.data
             if worker not in self._workers:
                 continue  # it was lost in this very round
-            if key.fd == worker.to_it:
+            if key.fd == worker.child.to_it:
                 self._flush(worker)
                 continue
-            data = os.read(worker.from_it, _READ_BYTES)
+            data = os.read(worker.child.from_it, _READ_BYTES)
             worker.received += data
             if not data or not self._take(worker):
                 self._replace(worker)
@@ -194,36 +192,29 @@ class Pool:
         del received[:at]
         return True
 
+    def _give_up_waiting(self) -> None:
+        """For workers that never say that they are ready: some other program calls itself our interpreter."""
+        late = time.monotonic() - _START_SECONDS
+        for worker in [w for w in self._workers if not w.ready and w.started < late]:
+            worker.child.kill()
+            self._replace(worker)
+
     # -- processes -------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if not sys.executable or getattr(sys, "frozen", False):
-            raise WorkersLost("there is no interpreter to start")
-        path = [str(Path(__file__).parents[1]), *(os.path.abspath(entry) for entry in sys.path if entry)]
-        flags = ("-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}")
         try:
-            process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _START, *path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                cwd=os.sep,
-                # Not in the terminal's foreground: Ctrl-C is for us, and we end the workers.
-                start_new_session=True,
-            )
+            child = start_child()
         except OSError as error:
             raise WorkersLost(str(error)) from error
-        assert process.stdin is not None and process.stdout is not None
-        worker = _Worker(process, process.stdin.fileno(), process.stdout.fileno())
-        os.set_blocking(worker.to_it, False)
+        worker = _Worker(child)
+        self._workers.append(worker)
+        os.set_blocking(child.to_it, False)
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             try:
-                fcntl.fcntl(worker.from_it, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(child.from_it, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             except OSError:
                 pass  # the user's pipes are full already; small ones are only slower
-        self._workers.append(worker)
-        self._selector.register(worker.from_it, selectors.EVENT_READ, worker)
+        self._selector.register(child.from_it, selectors.EVENT_READ, worker)
         self._send(worker, self._setup)
 
     def _replace(self, worker: _Worker) -> None:
@@ -257,17 +248,15 @@ class Pool:
         :param patience: how long to wait for that, in seconds.
         """
         self._workers.remove(worker)
-        for descriptor in {worker.from_it, worker.to_it} & self._selector.get_map().keys():
+        child = worker.child
+        for descriptor in {child.from_it, child.to_it} & self._selector.get_map().keys():
             self._selector.unregister(descriptor)
-        process = worker.process
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.close()
-        process.stdout.close()
-        try:
-            return process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+        child.close()
+        status = child.wait(patience)
+        while status is None:
+            child.kill()
+            status = child.wait(_LAST_MOMENTS)
+        return status
 
 
 def _ending(status: int) -> str:

@@ -31,6 +31,8 @@ _TABLES = 320
 # thread, so that a busy machine does not change what comes out.
 _SECONDS = 0.2
 _SECONDS_PER_BYTE = 2e-6
+# Asking for the time takes longer than a hundred steps of a parser: it is looked at every so many times.
+_ASKED = 8
 _READ = 65_536
 _WORD_BYTES = bytes(b for b in range(256) if b >= 128 or chr(b).isalnum() or chr(b) in "_ \t\r\n\f\v")
 _OTHER_BYTES = bytes(b for b in range(256) if not (b >= 128 or chr(b).isalnum() or b == ord("_")))
@@ -86,7 +88,7 @@ def parse(text: str, language: str) -> Syntax | None:
     stop = _deadline(len(data))
     try:
         tree = Parser(_language(grammar)).parse(
-            lambda offset, _: data[offset : offset + _READ], progress_callback=lambda *_: stop()
+            lambda offset, _: data[offset : offset + _READ], progress_callback=stop
         )
     except ValueError:  # stopped
         return None
@@ -108,9 +110,17 @@ def named_kinds(grammar: str) -> list[str]:
     return sorted(kinds)
 
 
-def _deadline(size: int) -> Callable[[], bool]:
+def _deadline(size: int) -> Callable[[int, bool], bool]:
+    """What tells a parser, which asks every hundred steps, whether its time is over."""
     end = time.thread_time() + _SECONDS + _SECONDS_PER_BYTE * size
-    return lambda: time.thread_time() > end
+    asked = 0
+
+    def stop(*_: object) -> bool:
+        nonlocal asked
+        asked += 1
+        return not asked % _ASKED and time.thread_time() > end
+
+    return stop
 
 
 @cache
@@ -150,8 +160,10 @@ def _is_repetitive(data: bytes) -> bool:
 
 def _is_noise(block: bytes) -> bool:
     marks = len(block.translate(None, _WORD_BYTES))
+    if marks <= _BLOCK // 4:
+        return False
     words = len(block.translate(None, _OTHER_BYTES))
-    return marks > _BLOCK // 4 and words < _WORDS * (marks + words)
+    return words < _WORDS * (marks + words)
 
 
 def _is_hostile(root: Node) -> bool:

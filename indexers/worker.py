@@ -30,6 +30,9 @@ def main() -> None:
     results = os.dup(1)
     # Whatever else prints here must not end up among the results.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    # Whoever started us may have kept the signal from coming through.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     _limit_memory()
     setup = _receive()
     if setup is None:
@@ -46,20 +49,28 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds + SECONDS_PER_BYTE * size)
         reading = read_file(Path(root), job, config, key)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        state = reading.stat
         chunks = None if reading.chunks is None else tuple(map(tuple, reading.chunks))
-        stat_values = (state.size, state.mtime_ns, state.ctime_ns, state.inode)
-        _send(results, (stat_values, *reading[1:-1], chunks))
+        _send(results, (tuple(reading.stat), *reading[1:-1], chunks))
 
 
 def _limit_memory() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _MEMORY_BYTES if most == resource.RLIM_INFINITY else min(_MEMORY_BYTES, most)
+    limit = _memory_in_use() + _MEMORY_BYTES
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+        resource.setrlimit(
+            resource.RLIMIT_AS, (limit if most == resource.RLIM_INFINITY else min(limit, most), most)
+        )
     except (OSError, ValueError):
         # Not every system lets a process limit itself; it is a second line of defence.
         return
+
+
+def _memory_in_use() -> int:
+    """Bytes of address space, a model's among them when we are a copy of a process that has one open."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 0
 
 
 def _receive() -> Any:

@@ -227,6 +227,18 @@ def test_a_changing_file_is_never_half_of_two_versions(churning: Path) -> None:
             assert len(set(found.text)) == 1
 
 
+def test_a_stat_can_be_stored_whatever_the_clock_was(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": "x"})
+    seen = set()
+    # As far as this file system goes: some keep what lies beyond 2446 as the end of time.
+    for seconds in (-86_400, 0, 9_223_372_036, 9_223_372_037, 15_032_385_535, 17_179_869_183):
+        os.utime(tmp_path / "a.py", (seconds, seconds))
+        found = stat_file(tmp_path, "a.py")
+        assert found is not None and all(-(1 << 63) <= number < 1 << 63 for number in found)
+        seen.add(found.mtime_ns)
+    assert len(seen) >= 4
+
+
 def test_stat_tells_a_change_and_looks_at_the_link_itself(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": "one\n"})
     before = stat_file(tmp_path, "a.py")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+from random import Random
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from indexers import patterns, syntax
 from indexers.errors import UsageError
@@ -146,3 +151,19 @@ def test_an_unknown_language_is_refused_with_the_nearest(said: str, hint: str) -
 def test_what_is_no_name_of_a_language_is_refused_at_once(said: str) -> None:
     with pytest.raises(UsageError):
         language_named(said)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=8),
+    st.integers(1, 3_000),
+    st.integers(0, 20_000),
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None)
+def test_the_beginning_never_hides_how_repetitive_a_text_is(
+    pieces: list[bytes], count: int, noise: int, random: Random
+) -> None:
+    repeated = b"".join(pieces) * count
+    for data in (repeated, repeated + random.randbytes(noise), random.randbytes(noise) + repeated):
+        shrunk = len(data) > syntax._REPETITIVE * len(zlib.compress(data, 1))
+        assert syntax._is_repetitive(data) == shrunk

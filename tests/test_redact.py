@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from indexers.redact import redact
+from indexers.redact import _LITERALS, _literals_in, redact
 
 KEY = b"test key"
 ALNUM = string.ascii_letters + string.digits
@@ -299,3 +299,13 @@ def test_no_text_takes_long(unit: str) -> None:
 def test_a_key_block_anywhere_never_survives(text: str, at: int) -> None:
     done = redact(text[:at] + "\n" + pem() + "\n" + text[at:], KEY)
     assert PEM_BODY[:40] not in done.text
+
+
+PIECES = [literal for _, literals in _LITERALS for literal in literals]
+PIECES += [literal[:-1] for literal in PIECES] + ["", " ", "A", ":", "x", "\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_literals_are_found_whatever_they_overlap_with(text: str) -> None:
+    every = {literal for _, literals in _LITERALS for literal in literals}
+    assert _literals_in(text) == {literal for literal in every if literal in text}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexers.tokens import split_identifier, stem, tokenize, unique
+from indexers.tokens import joined_tokens, split_identifier, stem, tokenize, unique
 
 
 @pytest.mark.parametrize(
@@ -127,3 +128,9 @@ def test_tokens_are_lower_case_words_and_stable(text: str) -> None:
 @given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,40}", fullmatch=True))
 def test_parts_lose_no_letter(word: str) -> None:
     assert "".join(split_identifier(word)) == word.replace("_", "").lower()
+
+
+@given(st.text(st.characters(codec="utf-8")) | st.text(st.characters(max_codepoint=127)))
+def test_words_are_those_of_the_pattern_in_any_script(text: str) -> None:
+    assert tokenize(text) == [token for word in re.findall(r"\w+", text) for token in tokenize(word)]
+    assert joined_tokens(text) == " ".join(tokenize(text))

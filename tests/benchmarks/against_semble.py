@@ -183,11 +183,13 @@ def main() -> int:
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR")
     parser.add_argument("--semble-python", required=True, help="the interpreter that has semble")
     parser.add_argument("--content", choices=("all", "code"), default="all", help="what semble is to index")
+    parser.add_argument("--semble-workers", type=int, default=0, help="its own default is 0: one process")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--queries", type=Path)
     parser.add_argument("--hybrid", type=Path, metavar="AGENT_HOME")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    os.environ["SEMBLE_INDEX_WORKERS"] = str(args.semble_workers)
     with tempfile.TemporaryDirectory() as home:
         report = compare(args, Path(home))
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
@@ -199,6 +201,7 @@ def main() -> int:
         "commit": head.stdout.strip(),
         "semble": version.stdout.strip(),
         "semble_content": args.content,
+        "semble_workers": args.semble_workers,
         "rounds": args.rounds,
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
