@@ -428,7 +428,7 @@ LEXERS: Mapping[str, str] = {
     "text": "text",
     "shell": "bash",
 }
-_UNITS = {"read": "files", "embed": "chunks", "store": "vectors", "prefill": "tokens"}
+_UNITS = {"read": "files", "parse": "files", "embed": "chunks", "store": "vectors", "prefill": "tokens"}
 
 
 def _unit(stage: str) -> str:

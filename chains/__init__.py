@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from chains.llm import LlamaCpp
     from chains.retriever import CodeRetriever
     from chains.types import Answer, Citation, Question, Source
+    from indexers.filters import Filter
 
 # Name -> module: LangChain and llama.cpp are imported when a name is first used, not with the package.
 _HOMES = {
@@ -16,6 +17,7 @@ _HOMES = {
     "AskSettings": "chains.ask",
     "Citation": "chains.types",
     "CodeRetriever": "chains.retriever",
+    "Filter": "indexers.filters",
     "LlamaCpp": "chains.llm",
     "Question": "chains.types",
     "Source": "chains.types",
@@ -27,6 +29,7 @@ __all__ = [
     "AskSettings",
     "Citation",
     "CodeRetriever",
+    "Filter",
     "LlamaCpp",
     "Question",
     "Source",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chains.context import pack
 from chains.parsing import check
 from chains.prompts import prompt_text
-from chains.ranking import STOP_WORDS
+from chains.query import STOP_WORDS
 from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
@@ -166,6 +166,12 @@ def not_found(prepared: Prepared, model_name: str) -> Answer:
     )
 
 
+def nothing_to_read(question: Question, model_name: str, started: float) -> Answer:
+    """The answer where there is no file to answer from, for which no model has to be loaded."""
+    retrieved = Retrieved(question, question.text, (), relevant=False)
+    return not_found(Prepared(question, retrieved, Context(()), (), started), model_name)
+
+
 def answer_stream(
     prepared: Prepared, model: BaseChatModel, settings: AskSettings, model_name: str
 ) -> Iterator[str | Answer]:
@@ -249,7 +255,10 @@ def finished(
 
 
 def hits_of(documents: Sequence[Any]) -> tuple[Hit, ...]:
-    """LangChain documents as hits; `path`, `start_line` and `end_line` must be in their metadata."""
+    """LangChain documents as hits; `path`, `start_line` and `end_line` must be in their metadata.
+
+    Other retrievers know less than ours: what a document does not tell keeps its default.
+    """
     from indexers.types import Hit
 
     found = []
@@ -261,7 +270,19 @@ def hits_of(documents: Sequence[Any]) -> tuple[Hit, ...]:
             raise UsageError(f"The retriever's documents lack {error} in their metadata.") from error
         # Without scores all weigh the same: the packer must not take a late rank for a weak match.
         score = float(data.get("score", 1.0))
-        found.append(Hit(*place, document.page_content, score, scope=tuple(data.get("scope", ()))))
+        found.append(
+            Hit(
+                *place,
+                document.page_content,
+                score,
+                language=str(data.get("language", "")),
+                scope=tuple(data.get("scope", ())),
+                symbols=tuple(data.get("symbols", ())),
+                signals=dict(data.get("signals", {})),
+                similarity=data.get("similarity"),
+                blob=str(data.get("blob", "")),
+            )
+        )
     return tuple(found)
 
 

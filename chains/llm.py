@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 import os
 import secrets
 import threading
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
@@ -21,16 +22,16 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    ChatMessage,
-    HumanMessage,
-    SystemMessage,
 )
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, Field, PrivateAttr
 
-from chains.families import FAMILIES, Family, Message, Prompt, detect, frame, stop_ids
+from chains import tools as calling
+from chains.conversation import conversation
+from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
 from chains.gguf import GgufInfo, read_gguf
 from chains.runtime import (
     MIN_CTX,
@@ -45,6 +46,9 @@ from chains.runtime import (
 )
 from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
 
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
 # More context than this is not taken unasked: its memory would be spent on what a question rarely needs.
 DEFAULT_CTX = 8_192
 DEFAULT_MAX_TOKENS = 1_024
@@ -56,7 +60,8 @@ _NOT_WRITERS = frozenset(
 )
 _CODELLAMA_ROPE_BASE = 1e6
 _CALL_OPTIONS = frozenset(
-    "temperature top_k top_p min_p repeat_penalty seed grammar json_schema max_tokens cancel".split()
+    """temperature top_k top_p min_p repeat_penalty seed grammar json_schema max_tokens cancel tools
+    tool_choice""".split()
 )
 
 
@@ -71,6 +76,7 @@ class _Request:
     stop_ids: frozenset[int]
     drops_space: bool
     cancels: tuple[threading.Event, ...]
+    turn: calling.TurnReader | None = None
 
     def cancelled(self) -> bool:
         """Whether somebody asked to stop."""
@@ -94,6 +100,7 @@ class LlamaCpp(BaseChatModel):
 
     A call takes `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`, `seed`, `grammar`
     (GBNF), `json_schema` (a dict) and `cancel` (a `threading.Event`) as keyword arguments, beside `stop`.
+    Any model calls tools (`bind_tools`): a grammar holds it to calls that are well formed.
     """
 
     model_path: str
@@ -270,8 +277,13 @@ class LlamaCpp(BaseChatModel):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Tokens of a conversation, framing included."""
-        return len(self.prompt(messages).ids)
+        """Tokens of a conversation, framing included, and what is said about the tools where some are given."""
+        from langchain_core.utils.function_calling import convert_to_openai_tool
+
+        offered = calling.offer([convert_to_openai_tool(tool) for tool in tools or ()])
+        vocabulary = self._vocabulary()
+        assert self._state.family is not None
+        return len(frame(self._state.family, conversation(messages, offered.tools), vocabulary).ids)
 
     def _vocabulary(self) -> Vocabulary:
         return self._loaded().vocabulary
@@ -415,6 +427,28 @@ class LlamaCpp(BaseChatModel):
             RunnableMap(raw=model) | RunnablePassthrough() | RunnableLambda(lambda found: parse(found["raw"]))
         )
 
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """A runnable that may call these tools, one call in a turn, whatever model it is.
+
+        A grammar holds calls to the tools' names and schemas, strings to a bounded length; `pattern` and the
+        like are left to the tools. An answer cannot begin with a brace or a code fence, which tell a call.
+
+        :param tool_choice: None or "auto": a call or an answer; "any", "required" or True: a call; "none": an
+            answer; a tool's name: a call of that tool.
+        :raises UsageError: a schema that cannot be made a grammar, or a choice that is no tool.
+        """
+        from langchain_core.utils.function_calling import convert_to_openai_tool
+
+        listed = [convert_to_openai_tool(tool) for tool in tools]
+        calling.grammar(calling.offer(listed, tool_choice))
+        return self.bind(tools=listed, tool_choice=tool_choice, **kwargs)
+
     # -- one generation ----------------------------------------------------------------------------
 
     @contextmanager
@@ -456,7 +490,12 @@ class LlamaCpp(BaseChatModel):
             )
         family = self._state.family
         assert family is not None
-        prompt = frame(family, conversation(messages), runtime.vocabulary)
+        offered = None
+        if options.get("tools"):
+            offered = calling.offer(options["tools"], options.get("tool_choice"))
+            options = _bound_to_turn(options, calling.grammar(offered, spaced=family.drops_space))
+        listed = conversation(messages, offered.tools if offered else ())
+        prompt = frame(family, listed, runtime.vocabulary)
         wanted = options.get("max_tokens")
         wanted = self.max_tokens if wanted is None else wanted
         if wanted < 1:
@@ -467,7 +506,8 @@ class LlamaCpp(BaseChatModel):
         stops = tuple(text for text in (*(self.stop or ()), *(stop or ())) if text)
         sampling = self._sampling(options)
         ends = stop_ids(family, runtime.vocabulary)
-        return _Request(prompt, sampling, min(wanted, room), stops, ends, family.drops_space, cancels)
+        turn = calling.TurnReader() if offered else None
+        return _Request(prompt, sampling, min(wanted, room), stops, ends, family.drops_space, cancels, turn)
 
     def _too_long(self, tokens: int, n_ctx: int) -> ContextTooSmall:
         most = self.info.context_length
@@ -507,14 +547,18 @@ class LlamaCpp(BaseChatModel):
         writer = Writer(runtime.vocabulary, request.stops, request.drops_space)
         finish = yield from self._write(runtime, request, writer, counts)
         counts.generation_seconds = time.perf_counter() - written
-        yield self._last(counts, finish, request.sampling, writer.rest())
+        rest, call = writer.rest(), None
+        if request.turn is not None:
+            rest, call = request.turn.feed(rest) + request.turn.rest(), request.turn.call
+        finish = "tool_calls" if call is not None else finish
+        yield self._last(counts, finish, request.sampling, rest, call)
 
     def _write(
         self, runtime: Runtime, request: _Request, writer: Writer, counts: _Counts
     ) -> Generator[ChatGenerationChunk, None, str]:
         """Yield the answer's text as it comes; the return value says why it ended."""
         sampler = runtime.sampler(request.sampling)
-        vocabulary, token = runtime.vocabulary, -1
+        vocabulary, turn, token = runtime.vocabulary, request.turn, -1
         try:
             while counts.written < request.max_tokens:
                 if request.cancelled():
@@ -527,6 +571,13 @@ class LlamaCpp(BaseChatModel):
                     return "stop"
                 counts.written += 1
                 text = writer.feed(token)
+                if turn is not None:
+                    text = turn.feed(text)
+                    if turn.call is not None:
+                        return "stop"
+                    if turn.answering:
+                        # No grammar knows how this family ends an answer.
+                        sampler.release()
                 if text:
                     yield ChatGenerationChunk(message=AIMessageChunk(content=text))
                 if writer.stopped:
@@ -535,8 +586,15 @@ class LlamaCpp(BaseChatModel):
         finally:
             sampler.close()
 
-    def _last(self, counts: _Counts, finish: str, sampling: Sampling, text: str = "") -> ChatGenerationChunk:
-        """The last chunk: what was held back, what it cost, and why it ended."""
+    def _last(
+        self,
+        counts: _Counts,
+        finish: str,
+        sampling: Sampling,
+        text: str = "",
+        call: calling.Call | None = None,
+    ) -> ChatGenerationChunk:
+        """The last chunk: what was held back, the tool call, what it cost, and why it ended."""
         usage = UsageMetadata(
             input_tokens=counts.prompt,
             output_tokens=counts.written,
@@ -552,7 +610,11 @@ class LlamaCpp(BaseChatModel):
         if sampling.temperature > 0:
             metadata["seed"] = sampling.seed
         message = AIMessageChunk(
-            content=text, usage_metadata=usage, response_metadata=metadata, chunk_position="last"
+            content=text,
+            tool_call_chunks=[_call_chunk(call)] if call is not None else [],
+            usage_metadata=usage,
+            response_metadata=metadata,
+            chunk_position="last",
         )
         return ChatGenerationChunk(message=message, generation_info={"finish_reason": finish})
 
@@ -628,45 +690,16 @@ class StopFilter:
         return shown
 
 
-def conversation(messages: Sequence[BaseMessage]) -> list[Message]:
-    """LangChain messages as plain ones; the parts of a message's content stay apart.
-
-    :raises UsageError: something that is not text, or a message of a tool.
-    """
-    found = []
-    for message in messages:
-        blocks = tuple(block for block in _blocks(message) if block)
-        role = _role(message)
-        if blocks or role != "system":
-            found.append(Message(role, blocks))
-    return found
+def _call_chunk(call: calling.Call) -> ToolCallChunk:
+    # LangChain joins calls to results by an id that no other call of the conversation has.
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return tool_call_chunk(name=call.name, args=arguments, id=f"call_{secrets.token_hex(8)}", index=0)
 
 
-def _role(message: BaseMessage) -> str:
-    if isinstance(message, SystemMessage):
-        return "system"
-    if isinstance(message, HumanMessage):
-        return "user"
-    if isinstance(message, AIMessage):
-        return "assistant"
-    if isinstance(message, ChatMessage):
-        return {"human": "user", "ai": "assistant"}.get(message.role, message.role)
-    raise UsageError(f"LlamaCpp takes system, human and AI messages, not {message.type} messages.")
-
-
-def _blocks(message: BaseMessage) -> Iterator[str]:
-    if isinstance(message.content, str):
-        yield message.content
-        return
-    for block in message.content:
-        if isinstance(block, str):
-            yield block
-        elif block.get("type") == "text" and isinstance(block.get("text"), str):
-            yield block["text"]
-        else:
-            raise UsageError(
-                f"LlamaCpp reads text only, not content of type {block.get('type', 'unknown')!r}."
-            )
+def _bound_to_turn(options: dict[str, Any], grammar: str) -> dict[str, Any]:
+    if options.get("grammar") or options.get("json_schema"):
+        raise UsageError("A call takes either tools, or a grammar, or json_schema.")
+    return {**options, "grammar": grammar}
 
 
 def compute_bytes(info: GgufInfo, n_batch: int) -> int:

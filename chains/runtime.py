@@ -516,6 +516,10 @@ class Sampler:
         self._lib.llama_sampler_accept(self._chain, chosen)
         return chosen
 
+    def release(self) -> None:
+        """Go on without the grammar: what has to keep to it is written."""
+        self._grammar = None
+
     def close(self) -> None:
         """Free the chain."""
         for free in self._freeing:

@@ -100,6 +100,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One lookup of a deep answer: the tool and its arguments, what came of it, and what that cost.
+
+    `sources` are labels, `tokens` is the result in the model's own tokens, `seconds` what the lookup took.
+    """
+
+    tool: str
+    arguments: Mapping[str, object]
+    outcome: str
+    sources: tuple[str, ...] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A checked answer. `unverified` are names and places in it that no source and no question bears out."""
 
@@ -112,6 +127,7 @@ class Answer:
     found: bool = True
     unverified: tuple[str, ...] = ()
     index: Mapping[str, object] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
     def _repr_markdown_(self) -> str:
         """How a notebook shows an answer: its text, then every place it cites and whether that holds."""

@@ -1,23 +1,28 @@
-"""Real, small stand-ins: a chat model that says what it is told to."""
+"""Real, small stand-ins: a chat model that says, and calls, what it is told to."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.chat_models import generate_from_stream
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 
 class ScriptedChat(BaseChatModel):
     """Answers with its script, in order and then again from the start, word by word. A token is a word.
 
+    A line of the script that is written as `chains.tools` writes calls (several: one under the other) is a call.
     `seen` holds the messages of every call, `options` its keyword arguments, `written` the pieces handed out
     in the last call, and `stopped` whether that call was left before its end.
     """
@@ -67,6 +72,9 @@ class ScriptedChat(BaseChatModel):
         text = self.script[len(self._seen) % len(self.script)]
         self._seen.append(messages)
         self._options.append(kwargs)
+        calls = []
+        if text.startswith('{"tool":'):
+            calls, text = [json.loads(line) for line in text.splitlines()], ""
         self._written, self._stopped = [], True
         pieces = re.findall(r"\s*\S+\s*", text) or [text]
         limit = kwargs.get("max_tokens") or len(pieces)
@@ -81,12 +89,24 @@ class ScriptedChat(BaseChatModel):
             total_tokens=read + len(self._written),
             input_token_details=InputTokenDetails(cache_read=7),
         )
+        chunks = [
+            tool_call_chunk(
+                name=call["tool"], args=json.dumps(call["arguments"]), id=f"{len(self._seen)}.{at}", index=at
+            )
+            for at, call in enumerate(calls)
+        ]
         finish = "stop" if limit >= len(pieces) else "length"
         yield ChatGenerationChunk(
             message=AIMessageChunk(
-                content="", usage_metadata=usage, response_metadata={"finish_reason": finish}
+                content="",
+                tool_call_chunks=chunks,
+                usage_metadata=usage,
+                response_metadata={"finish_reason": finish},
             )
         )
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
     def _generate(
         self,

@@ -19,7 +19,7 @@ import tiny_gguf
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field
@@ -511,7 +511,9 @@ def test_structured_output_that_was_cut_short(tiny: LlamaCpp) -> None:
         {"grammar": "nonsense ("},
         {"grammar": 'root ::= "a"', "json_schema": SCHEMA},
         {"json_schema": {"$ref": "#/nowhere"}},
-        {"tools": []},
+        {"functions": []},
+        {"tools": [{"name": "f"}], "json_schema": SCHEMA},
+        {"tools": [{"name": "f"}], "tool_choice": "g"},
         {"max_tokens": 0},
     ],
 )
@@ -561,8 +563,8 @@ def test_what_is_not_text_is_refused(tiny: LlamaCpp) -> None:
     picture: list[str | dict[str, Any]] = [{"type": "image_url", "image_url": {"url": "x"}}]
     with pytest.raises(UsageError, match="text only"):
         tiny.invoke([HumanMessage(content=picture)])
-    with pytest.raises(UsageError, match="not tool messages"):
-        tiny.invoke([*OTHER, ToolMessage("x", tool_call_id="1")])
+    with pytest.raises(UsageError, match="not function messages"):
+        tiny.invoke([*OTHER, FunctionMessage("x", name="f")])
 
 
 def test_counting(tiny: LlamaCpp) -> None:

@@ -89,7 +89,7 @@ def work_on(output: Output, repo: Path, flags: Mapping[str, object] | None = Non
     settings = load_settings(Repository.discover(repo).root, flags)
     output.recolor(settings.color)
     with output.progress() as progress:
-        agent = Agent.open(repo, settings=settings, on_progress=progress)
+        agent = Agent.open(repo, settings=settings, on_progress=progress, background=settings.background)
         try:
             yield Work(agent, settings, progress)
         finally:

@@ -15,30 +15,49 @@ from agent.commands import (
     ContextOption,
     Job,
     JsonOption,
+    LangOption,
     ModelOption,
     NoDownloadOption,
+    NoTestsOption,
+    PathOption,
     RepoOption,
     answer_flags,
+    filter_of,
     work_on,
 )
-from agent.output import Output, ProgressView, count_text, seconds_text, show_label, valid_text
+from agent.output import Output, ProgressView, count_text, seconds_text, show_label, to_json, valid_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from chains.types import Answer, Citation
+    from chains.types import Answer, Citation, Step
+    from indexers.filters import Filter
 
 # A question longer than this is a document; no model here reads it together with sources.
 MAX_QUESTION_CHARS = 16_384
+# What of a lookup's argument is shown.
+_LONGEST = 100
 
 
 def command(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")],
     repo: RepoOption = Path(),
+    path: PathOption = None,
+    lang: LangOption = None,
+    no_tests: NoTestsOption = False,
     model: ModelOption = None,
     context_tokens: ContextOption = None,
     max_tokens: AnswerOption = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Let the model look things up, step by step, before it answers.")
+    ] = False,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--max-steps", metavar="N", min=1, max=50, help="Lookups of --deep (6).", show_default=False
+        ),
+    ] = None,
     show_prompt: Annotated[
         bool, typer.Option("--show-prompt", help="Print what the model would read, and stop.")
     ] = False,
@@ -53,26 +72,53 @@ def command(
     Example: agent ask "How does a command find its options?" --repo ~/src/click
     """
     flags = answer_flags(model, context_tokens, max_tokens, no_download)
-    return Job(
-        partial(run, question=question, repo=repo, flags=flags, show_prompt=show_prompt, json=json), json=json
+    only = filter_of(path, lang, no_tests)
+    if not deep and max_steps is not None:
+        raise UsageError("--max-steps bounds the lookups of --deep.", "Add --deep, or leave it out.")
+    if deep and show_prompt:
+        raise UsageError("--show-prompt shows the prompt without --deep: with it there are several.")
+    job = partial(
+        run,
+        question=question,
+        repo=repo,
+        only=only,
+        flags=flags,
+        deep=deep,
+        max_steps=max_steps,
+        show_prompt=show_prompt,
+        json=json,
     )
+    return Job(job, json=json)
 
 
 def run(
-    output: Output, *, question: str, repo: Path, flags: Mapping[str, object], show_prompt: bool, json: bool
+    output: Output,
+    *,
+    question: str,
+    repo: Path,
+    only: Filter,
+    flags: Mapping[str, object],
+    deep: bool,
+    max_steps: int | None,
+    show_prompt: bool,
+    json: bool,
 ) -> int:
     """Answer the question from the repository at `repo`."""
     asked = read_question(output, question)
     with work_on(output, repo, flags) as work:
         if show_prompt:
-            prompt = work.agent.prompt(asked)
+            prompt = work.agent.prompt(asked, only=only)
             work.progress.hide()
             if json:
                 output.json({"prompt": prompt})
             else:
                 show_text(output, prompt)
             return 0
-        answer = show_answer(output, work.progress, work.agent.stream(asked), silent=json)
+        pieces = work.agent.stream(asked, only=only)
+        if deep:
+            looked_up = work.agent.deep(asked, only=only, max_steps=max_steps)
+            pieces = show_steps(output, work.progress, looked_up)
+        answer = show_answer(output, work.progress, pieces, silent=json)
     if json:
         output.json(answer)
         return 0
@@ -128,6 +174,28 @@ def show_answer(
     return answer
 
 
+def show_steps(
+    output: Output, progress: ProgressView, items: Iterator[Step | str | Answer]
+) -> Iterator[str | Answer]:
+    """Show each lookup of a deep answer on stderr as it is done; hand on the rest."""
+    from chains.types import Step
+
+    with closing(cast("Generator[Step | str | Answer, Any, Any]", items)) as deep:
+        for item in deep:
+            if isinstance(item, Step):
+                progress.hide()
+                output.note((f"{item.tool}{_shown(item.arguments)} -> {item.outcome}", "dim"))
+                progress.show()
+            else:
+                yield item
+
+
+def _shown(arguments: Mapping[str, object]) -> str:
+    """A lookup's arguments on one line. They may be words of the repository."""
+    texts = [" ".join(to_json(value).split()) for value in arguments.values()]
+    return "".join(" " + (text if len(text) <= _LONGEST else text[:_LONGEST] + "…") for text in texts)
+
+
 def show_sources(output: Output, answer: Answer) -> None:
     """What the answer cites and whether it holds; then what else the model had read."""
     if not answer.found:
@@ -157,6 +225,8 @@ def show_usage(output: Output, answer: Answer) -> None:
         output.note(
             (f"{count_text(len(answer.dropped), 'source')} did not fit; --context-tokens allows more", "dim")
         )
+    if not usage.prompt_tokens:
+        return  # nothing was read, so no model was run
     cached = f" ({usage.cached_tokens:,} from cache)" if usage.cached_tokens else ""
     output.note(
         (

@@ -12,11 +12,16 @@ from agent.commands import (
     AnswerOption,
     ContextOption,
     Job,
+    LangOption,
     ModelOption,
     NoDownloadOption,
+    NoTestsOption,
+    PathOption,
     RepoOption,
     Work,
     answer_flags,
+    filter_of,
+    tell_notes,
     work_on,
 )
 from agent.commands.ask import MAX_QUESTION_CHARS, show_answer, show_sources, show_usage
@@ -26,6 +31,7 @@ from indexers.errors import AgentError, UsageError
 if TYPE_CHECKING:
     from agent.api import Chat
     from chains.types import Answer
+    from indexers.filters import Filter
 
 PROMPT = "> "
 HELP = """\
@@ -39,6 +45,9 @@ Ctrl-C stops an answer and keeps the chat."""
 
 def command(
     repo: RepoOption = Path(),
+    path: PathOption = None,
+    lang: LangOption = None,
+    no_tests: NoTestsOption = False,
     model: ModelOption = None,
     context_tokens: ContextOption = None,
     max_tokens: AnswerOption = None,
@@ -52,7 +61,7 @@ def command(
     Example: agent chat --repo ~/src/click --model qwen2.5-coder-1.5b-instruct
     """
     flags = answer_flags(model, context_tokens, max_tokens, no_download)
-    return Job(partial(run, repo=repo, flags=flags))
+    return Job(partial(run, repo=repo, only=filter_of(path, lang, no_tests), flags=flags))
 
 
 @dataclass
@@ -79,6 +88,7 @@ class Conversation:
         self.turns.append((question, answer))
         show_sources(self.output, answer)
         show_usage(self.output, answer)
+        tell_notes(self.output, self.work.agent)
         self.output.line()
 
     def sources(self, _: str) -> None:
@@ -116,10 +126,10 @@ class Conversation:
         self.output.note(HELP)
 
 
-def run(output: Output, *, repo: Path, flags: Mapping[str, object]) -> int:
+def run(output: Output, *, repo: Path, only: Filter, flags: Mapping[str, object]) -> int:
     """Answer questions until the input ends."""
     with work_on(output, repo, flags) as work:
-        conversation = Conversation(output, work, work.agent.chat())
+        conversation = Conversation(output, work, work.agent.chat(only=only))
         commands: dict[str, Callable[[str], None]] = {
             "/help": conversation.help,
             "/sources": conversation.sources,
