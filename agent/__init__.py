@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent.api import Agent, Chat
+    from chains.repo_map import RepoMap
     from chains.types import Answer, Citation
     from indexers.errors import AgentError
+    from indexers.filters import Filter
     from indexers.types import Hit, IndexReport
 
 __version__ = "0.1.0"
@@ -19,11 +21,24 @@ _HOMES = {
     "Answer": "chains.types",
     "Chat": "agent.api",
     "Citation": "chains.types",
+    "Filter": "indexers.filters",
     "Hit": "indexers.types",
     "IndexReport": "indexers.types",
+    "RepoMap": "chains.repo_map",
 }
 
-__all__ = ["Agent", "AgentError", "Answer", "Chat", "Citation", "Hit", "IndexReport", "__version__"]
+__all__ = [
+    "Agent",
+    "AgentError",
+    "Answer",
+    "Chat",
+    "Citation",
+    "Filter",
+    "Hit",
+    "IndexReport",
+    "RepoMap",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,15 @@ from chains.retrieval import Search, relevant
 from chains.types import Answer, Question, Retrieved, Step, Turn
 from indexers import made_by
 from indexers.build import Builder
-from indexers.errors import AgentError, BusyError, DownloadError, IndexDamaged, ModelError, UsageError
+from indexers.errors import (
+    AgentError,
+    BusyError,
+    DownloadError,
+    IndexDamaged,
+    ModelError,
+    StorageError,
+    UsageError,
+)
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
 from indexers.index import Index
@@ -45,9 +53,16 @@ _T = TypeVar("_T")
 
 # How long a search may spend on vectors that its candidates lack, in seconds.
 EMBED_WHILE_WAITING = 1.5
+# And where somebody has waited for the tree to be read already, as on a repository never seen.
+EMBED_AFTER_READING = 0.4
+LONG_READING = 1.0
 MAX_RESULTS = 1_000
+# From so many vectors on, a worker takes long enough to be told of.
+WORTH_TELLING = 200
 # How long a search waits for another process that is indexing before it answers from what is there, in seconds.
 WAIT_TO_REFRESH = 3.0
+# And before it gives up storing the vectors that it made for itself.
+WAIT_TO_STORE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,7 @@ class Agent:
         self._embedder_tried = False
         self._llm: LlamaCpp | None = None
         self._fresh = False
+        self._reading_seconds = 0.0
         self._index_cache: Index | None = None
         self._relations: Relations | None = None
         self._dropped: list[str] = []
@@ -206,21 +222,23 @@ class Agent:
     def refresh(self) -> IndexReport | None:
         """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did.
 
-        None, with a note, when another process is indexing: what it has stored so far is answered from.
+        None, with a note, when another process is indexing or the disk is full: what is stored is answered from.
         :raises BusyError: another process is indexing, and nothing is stored yet.
+        :raises StorageError: the disk is full or fails, and nothing is stored yet.
         """
         if self._ledger.is_replaced():
             self._ledger.close()
             self._ledger = self._open_ledger()
         try:
             report = self._mended(lambda: self._builder(WAIT_TO_REFRESH).refresh())
-        except BusyError as error:
+        except (BusyError, StorageError) as error:
             if not self._ledger.counts("").chunks:
                 raise
             self.notes.append(f"{error.message} Answered from what is indexed so far.")
             self._fresh = False
             return None
         self._fresh = True
+        self._reading_seconds = report.seconds
         if report.interrupted:
             raise KeyboardInterrupt
         self._tell_if_empty(report)
@@ -631,8 +649,10 @@ class Agent:
         if not self._background or embedder is None:
             return
         pending = self._index().counts(embedder.fingerprint()).pending
-        if pending and not made_by.changed(self._ledger, embedder):
-            self._start_worker()
+        if not pending or made_by.changed(self._ledger, embedder):
+            return
+        if self._start_worker() and pending >= WORTH_TELLING:
+            self._note(f"{pending:,} vectors are still to come; a worker makes them: agent status")
 
     def _start_worker(self) -> bool:
         from agent import background
@@ -647,10 +667,13 @@ class Agent:
 
     def _search(self, only: Filter = EVERYTHING) -> Search:
         embedder = self._ready_embedder(download=False)
+        seconds = EMBED_AFTER_READING if self._reading_seconds > LONG_READING else EMBED_WHILE_WAITING
 
         def embed_now(chunks: Sequence[StoredChunk]) -> None:
             assert embedder is not None
-            self._builder().embed(embedder, chunks, EMBED_WHILE_WAITING)
+            # Keywords answer when another process has the index for so long, or there is no room for vectors.
+            with suppress(BusyError, StorageError), self._guarded():
+                self._builder(WAIT_TO_STORE).embed(embedder, chunks, seconds)
 
         return Search(self._index(), embedder, embed_now, only=only)
 
@@ -720,12 +743,12 @@ class Agent:
         """Drop stored vectors that cannot be right, of this repository and its worktrees; they are made again."""
         from indexers.verify import unsound_vectors
 
+        fingerprint = embedder.fingerprint()
         with self._guarded():
-            self._builder().refresh()
-            keys = unsound_vectors(self._ledger, embedder.fingerprint(), embedder.dimensions)
+            keys = unsound_vectors(self._ledger, fingerprint, embedder.dimensions, unused_too=True)
             if keys:
                 with self._ledger.transaction():
-                    self._ledger.forget_vectors(embedder.fingerprint(), keys)
+                    self._ledger.forget_vectors(fingerprint, keys)
 
     def _mended(self, act: Callable[[], _T]) -> _T:
         """What `act` returns. An index that turns out to be damaged is built anew first; sound vectors stay."""

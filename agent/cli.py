@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands import Job, ask, chat, doctor, index, models, search, status
+from agent.commands import Job, ask, chat, doctor, index, map, models, search, status
 from agent.output import Output
 from indexers.errors import AgentError, UsageError
 
@@ -65,6 +65,7 @@ models_app = typer.Typer(help="List, fetch and find models.", rich_markup_mode=N
 app.command("ask")(ask.command)
 app.command("chat")(chat.command)
 app.command("search")(search.command)
+app.command("map")(map.command)
 app.command("index")(index.command)
 app.command("status")(status.command)
 app.add_typer(models_app, name="models")

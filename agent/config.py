@@ -40,7 +40,8 @@ class Settings:
 
     `context_tokens` is what sources may cost and `max_tokens` what an answer may. `exclude` are path patterns
     left out of the index, `models_dirs` are searched for GGUF files besides our own, `download` allows
-    fetching a missing model, `warnings` are sentences for people.
+    fetching a missing model, `background` lets search, ask and chat leave the vectors that are still to come to a
+    worker process, `warnings` are sentences for people.
     """
 
     model: str | None = None
@@ -53,6 +54,7 @@ class Settings:
     embedder: str = _INDEX.embedder
     models_dirs: tuple[str, ...] = ()
     download: bool = True
+    background: bool = True
     exclude: tuple[str, ...] = ()
     max_file_bytes: int = _INDEX.max_file_bytes
     include_untracked: bool = _INDEX.include_untracked
@@ -140,6 +142,7 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "embedder": _text,
     "models_dirs": _directories,
     "download": _truth,
+    "background": _truth,
     "exclude": _texts,
     "max_file_bytes": _whole(1),
     "include_untracked": _truth,

@@ -50,6 +50,17 @@ def detect(directory: Path | None = None, *, ask_llama: bool = False) -> Hardwar
     )
 
 
+def on_low_battery() -> bool:
+    """Whether this machine runs on a battery that is less than half full; false where that cannot be known."""
+    import psutil
+
+    try:
+        battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    except (OSError, RuntimeError):
+        return False
+    return battery is not None and battery.power_plugged is False and battery.percent < 50
+
+
 def usable_cpus(cgroup: Path | None = None) -> int:
     """Cores this process may keep busy: its affinity mask, cut by the container's quota."""
     if hasattr(os, "sched_getaffinity"):

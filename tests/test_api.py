@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from agent import Agent, AgentError
+from agent import Agent, AgentError, Filter
 from agent.config import load_settings
 from agent.display import Hits
 from chains.ask import NOT_FOUND, repeats
 from chains.retrieval import FAR, NEAR_ENOUGH, relevant
-from chains.types import Answer, Citation
+from chains.tools import call_text
+from chains.types import Answer, Citation, Step
 from indexers.errors import RepositoryError, UsageError
 from indexers.types import Hit, IndexReport, Progress, SkipReason
 from tests.fakes import ScriptedChat
@@ -210,6 +212,122 @@ def test_the_retriever_gives_documents_of_the_tree_as_it_is(agent: Agent, root: 
     assert document.metadata["path"] == "late.py" and document.metadata["start_line"] == 1
 
 
+def test_the_retriever_serves_many_at_once(agent: Agent, root: Path) -> None:
+    write(root, {f"late_{n}.py": f"def came_late_{n}():\n    return {n}\n" for n in range(8)})
+    queries = [f"came_late_{n}" for n in range(8)]
+    retriever = agent.retriever(k=1)
+    assert [found[0].metadata["path"] for found in retriever.batch(queries)] == [
+        f"late_{n}.py" for n in range(8)
+    ]
+    write(root, {"late_0.py": "def came_even_later():\n    return 0\n"})
+    assert asyncio.run(retriever.ainvoke("came_even_later"))[0].metadata["path"] == "late_0.py"
+
+
+# -- filters ----------------------------------------------------------------------------------------
+
+MIXED = {
+    **FILES,
+    "web/retry.ts": "export function retryCall(fn: () => void) {\n  return fn();\n}\n",
+    "tests/test_retry.py": "def test_retry_call():\n    assert retry_call(lambda: 1) == 1\n",
+    "docs/retry.md": "# Retry\n\nHow retry_call waits between attempts.\n",
+}
+
+
+# -- deep answers ----------------------------------------------------------------------------------
+
+
+def test_a_deep_answer_comes_with_its_steps(root: Path) -> None:
+    look, done = call_text("definition_of", {"identifier": "load_config"}), call_text("answer", {})
+    with opened(root, look, done, SAID) as agent:
+        answer = agent.ask("how does retry_call retry", deep=True, max_steps=4)
+        assert [step.tool for step in answer.steps] == ["search", "definition_of"]
+        assert answer.text == SAID
+        assert answer.citations[0].verified
+        assert answer.index["fresh"] is True
+        assert {source.path for source in answer.sources} >= {"src/retry.py", "src/config.py"}
+
+
+def test_a_deep_answer_keeps_to_the_files_asked_for_and_to_the_tree(root: Path) -> None:
+    look, done = call_text("definition_of", {"identifier": "retry_call"}), call_text("answer", {})
+    write(root, {"src/config.py": CONFIG.replace("load_config", "load_settings")})
+    with opened(root, look, done, "It reads.") as agent:
+        items = list(agent.deep("what does load_settings do", only=Filter(paths=["src/config.py"])))
+        steps = [item for item in items if isinstance(item, Step)]
+        assert [(step.tool, step.outcome) for step in steps] == [
+            ("search", "1 source"),
+            ("definition_of", "nothing"),
+        ]
+
+
+def test_deep_bounds_are_checked_before_a_model_is_wanted(root: Path) -> None:
+    with opened(root) as agent:
+        for bounds in ({"deep": True, "max_steps": 0}, {"max_steps": 3}, {"deep": True, "max_tokens": -1}):
+            with pytest.raises(UsageError):
+                agent.ask("how does retry_call retry", **bounds)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="empty"):
+            agent.ask(" ", deep=True)
+        assert model(agent).seen == []
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Iterator[Agent]:
+    with opened(make_repo(tmp_path / "mixed", MIXED)) as agent:
+        yield agent
+
+
+@pytest.mark.parametrize(
+    ("only", "found"),
+    [
+        (Filter(), {"src/retry.py", "src/config.py", "web/retry.ts", "tests/test_retry.py", "docs/retry.md"}),
+        (Filter(paths=["src/**"]), {"src/retry.py", "src/config.py"}),
+        (Filter(languages=["ts"]), {"web/retry.ts"}),
+        (Filter(paths=["retry.*"], tests=False), {"src/retry.py", "web/retry.ts", "docs/retry.md"}),
+        (Filter(paths=["!docs/"], languages=["python"], tests=False), {"src/retry.py", "src/config.py"}),
+    ],
+    ids=str,
+)
+def test_search_looks_only_where_it_is_told_to(mixed: Agent, only: Filter, found: set[str]) -> None:
+    query = "retry_call load_config settings attempts retryCall"
+    assert set(paths(mixed.search(query, 20, only=only))) == found
+    assert {d.metadata["path"] for d in mixed.retriever(20, only=only).invoke(query)} == found
+    assert {d.metadata["path"] for d in mixed.retriever(20).invoke(query, only=only)} == found
+    assert mixed.notes == []
+
+
+def test_an_answer_reads_only_where_it_is_told_to(mixed: Agent) -> None:
+    question = "How does retry_call wait between attempts?"
+    answer = mixed.ask(question, only=Filter(paths=["docs/"]))
+    assert {source.path for source in answer.sources} == {"docs/retry.md"}
+    chat = mixed.chat(only=Filter(languages=["typescript"]))
+    chat.ask("How does retryCall call its fn?")
+    assert chat.last is not None and {source.path for source in chat.last.sources} == {"web/retry.ts"}
+    prompt = mixed.prompt(question, only=Filter(tests=False))
+    assert "Source [src/retry.py:" in prompt and "test_retry" not in prompt
+
+
+def test_a_filter_that_leaves_nothing_is_told(mixed: Agent) -> None:
+    only = Filter(paths=["nowhere/**"], languages=["go"])
+    assert mixed.search("retry_call", only=only) == [] == mixed.search("retry", only=only)
+    assert mixed.notes == ["No indexed file passes --path 'nowhere/**' --lang go"]
+    answer = mixed.ask("How does retry_call wait?", only=only)
+    assert not answer.found and answer.text == NOT_FOUND and model(mixed).seen == []
+
+
+def test_a_search_says_which_names_stand_nowhere(mixed: Agent) -> None:
+    assert mixed.search("retry_call").absent == () == mixed.search("where are retries done?").absent
+    hits = mixed.search("does retry_budget limit retryCall?")
+    assert hits and hits.absent == ("retry_budget",)
+    assert mixed.search("RetryPolicy").absent == ("RetryPolicy",)
+
+
+def test_how_a_query_is_read(mixed: Agent) -> None:
+    read = mixed.understood("how does retry_call wait between attempts?")
+    assert read.kind == "sentence" and read.names == ("retry_call",) and "attempt" in read.tokens
+    assert mixed.understood("retry_call").kind == "identifier"
+    mixed.refresh()
+    assert len(mixed.understood(" ".join(f"word{n}" for n in range(500))).tokens) <= 60
+
+
 # -- ask --------------------------------------------------------------------------------------------
 
 
@@ -271,6 +389,56 @@ def test_repeats() -> None:
         " ".join(f"The {word} step of them does {word} things and nothing else." for word in words)
     )
     assert repeats("- the same line of the same list, over and over and over\n" * 4)
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever needs a model, or wants to fetch one, fails."""
+    for name in ("find", "pull", "ensure_embedder"):
+        monkeypatch.setattr(f"agent.models.{name}", lambda *_: pytest.fail("asked for a model"))
+
+
+@pytest.mark.parametrize(
+    ("files", "only", "told"),
+    [
+        ({}, Filter(), "Nothing is indexed: the repository has no files."),
+        ({"a.bin": b"\x00\x01"}, Filter(), "Nothing is indexed: every file was skipped (1 binary)."),
+        (FILES, Filter(languages=["go"]), "No indexed file passes --lang go"),
+    ],
+)
+@pytest.mark.usefixtures("no_model")
+def test_without_anything_to_read_no_model_is_fetched(
+    files: dict[str, bytes | str], only: Filter, told: str, tmp_path: Path
+) -> None:
+    root = make_repo(tmp_path / "bare", files)
+    settings = replace(load_settings(root, {}), embedder="minilm")
+    with Agent.open(root, settings=settings) as agent:
+        answer = agent.ask("How does retry_call wait?", only=only)
+        assert (answer.found, answer.text, agent.notes) == (False, NOT_FOUND, [told])
+        assert answer.index["fresh"] is True and agent._llm is None
+        with pytest.raises(AgentError, match="no file to read"):
+            agent.prompt("How does retry_call wait?", only=only)
+
+
+def test_the_first_question_is_answered_from_what_it_indexes(agent: Agent, root: Path) -> None:
+    assert agent.status().chunks == 0
+    assert agent.ask("How does retry_call wait?").found
+    write(root, {"src/brand_new.py": "def brand_new_thing():\n    return 1\n"})
+    answer = agent.ask("What does brand_new_thing return?")
+    assert "src/brand_new.py" in {source.path for source in answer.sources}
+
+
+def test_an_index_without_an_embedder_counts_what_it_lacks(root: Path) -> None:
+    settings = replace(load_settings(root, {}), embedder="minilm", download=False)
+    with Agent.open(root, settings=settings) as agent:
+        report = agent.index()
+        assert report.vectors_embedded == 0 and report.vectors_pending == report.chunks > 0
+        assert [
+            note for note in report.notes if "keywords only" in note and "agent models pull minilm" in note
+        ]
+    with Agent.open(root, settings=replace(settings, embedder="none")) as agent:
+        report = agent.index()
+        assert (report.vectors_pending, report.notes) == (0, ())
 
 
 def test_the_prompt_is_shown_without_the_model(agent: Agent) -> None:

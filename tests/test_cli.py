@@ -18,13 +18,16 @@ import pytest
 
 from agent import __version__, cli
 from agent.cli import main
-from agent.commands import Job
-from agent.commands.ask import read_question, show_answer, show_sources, show_usage
+from agent.commands import Job, explain
+from agent.commands.ask import read_question, show_answer, show_sources, show_steps, show_usage
 from agent.commands.chat import as_markdown
-from agent.commands.search import best_window, query_terms
+from agent.commands.search import MOST_TERMS, best_window, query_terms
 from agent.output import Output
-from chains.types import Answer, Citation, Dropped, Source, Usage
+from chains.query import understand
+from chains.types import Answer, Citation, Dropped, Source, Step, Usage
 from indexers.errors import BusyError, ModelError, UsageError
+from indexers.filters import Filter
+from indexers.types import Hit
 from tests.repos import git, make_repo, write
 
 ROOT = Path(cli.__file__).parents[1]
@@ -33,7 +36,7 @@ HEAVY = set(
     "onnxruntime onnx tokenizers numpy huggingface_hub detect_secrets tree_sitter".split()
 )
 COMMANDS = [
-    ["ask"], ["chat"], ["search"], ["index"], ["status"], ["doctor"],
+    ["ask"], ["chat"], ["search"], ["map"], ["index"], ["status"], ["doctor"],
     ["models", "list"], ["models", "pull"], ["models", "path"], ["models", "info"],
 ]  # fmt: skip
 PYTHON_FILE = '''"""Fetch pages."""
@@ -58,6 +61,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AGENT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AGENT_EMBEDDER", "hash")
+    monkeypatch.setenv("AGENT_BACKGROUND", "0")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path / "home"
 
@@ -172,6 +176,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["models", "fetch"], "No such command 'fetch'", "agent models --help"),
         (["--color", "blue", "status"], "'color' in the command line is 'blue'", ""),
         (["ask", " "], "The question is empty", "Ask something: agent ask"),
+        (["ask", "x", "--max-steps", "3"], "--max-steps bounds the lookups of --deep", "Add --deep"),
+        (["ask", "x", "--deep", "--max-steps", "0"], "'--max-steps'", "agent ask --help"),
+        (["ask", "x", "--deep", "--show-prompt"], "--show-prompt shows the prompt without --deep", ""),
         (["ask", "x" * 20_000], "20,000 characters", "Shorten it"),
     ],
 )
@@ -339,18 +346,85 @@ def test_search_points_at_lines(repo: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_search_as_json(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json_of(["search", "fetch_with_retries", "--repo", str(repo)], capsys)
-    assert list(found) == ["query", "hits", "index"]
+    assert list(found) == ["query", "hits", "absent", "index"]
     first = found["hits"][0]  # type: ignore[index]
     assert set(first) == {
-        "path", "start_line", "end_line", "score", "language", "scope", "symbols", "text", "signals",
+        "path", "start_line", "end_line", "score", "language", "scope", "symbols", "text", "signals", "similarity",
     }  # fmt: skip
     assert first["path"] == "src/fetch.py"
     assert "fetch_with_retries" in first["text"]
 
 
 def test_search_explains_scores(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", "retries", "--explain", "--repo", str(repo)]) == 0
-    assert "no signals" not in capsys.readouterr().out
+    asked = ["search", "how does fetch_with_retries wait?", "--explain", "--no-tests", "--repo", str(repo)]
+    assert main(asked) == 0
+    query, tokens, names, only, empty, *rest = capsys.readouterr().out.split("\n")
+    assert (query, names, only, empty) == (
+        "query   sentence", "names   fetch_with_retries", "only    --no-tests", "",
+    )  # fmt: skip
+    assert tokens.startswith("tokens  fetch_with_retries fetch ")
+    found = json_of(asked, capsys)
+    assert found["explain"] == {
+        "kind": "sentence",
+        "tokens": tokens.split()[1:],
+        "names": ["fetch_with_retries"],
+        "filter": {"paths": [], "languages": [], "tests": False},
+    }
+    first = found["hits"][0]  # type: ignore[index]
+    assert rest[0].startswith(f"src/fetch.py:{first['start_line']}-{first['end_line']}  {first['score']:.3f}")
+    table = dict(line.split()[:2] for line in rest[1 : len(first["signals"]) + 3])
+    assert table == {
+        **{name: f"{value:+.3f}" for name, value in first["signals"].items()},
+        "score": f"{first['score']:.3f}",
+        "similarity": f"{first['similarity']:.3f}",
+    }
+    assert "explain" not in json_of(["search", "retries", "--repo", str(repo)], capsys)
+
+
+def test_search_looks_only_where_it_is_told_to(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(repo, {"tests/test_fetch.py": "def test_fetch_pages():\n    assert fetch_with_retries('')\n"})
+
+    def found(*flags: str) -> set[str]:
+        told = json_of(["search", "fetch pages", "--repo", str(repo), *flags], capsys)
+        return {hit["path"] for hit in told["hits"]}  # type: ignore[attr-defined]
+
+    assert found() == {"src/fetch.py", "tests/test_fetch.py", "README.md"}
+    assert found("--no-tests") == {"src/fetch.py", "README.md"}
+    assert found("--path", "src/**", "--path", "*.md") == {"src/fetch.py", "README.md"}
+    assert found("--path", "!src/", "--lang", "py") == {"tests/test_fetch.py"}
+    assert found("--lang", "markdown", "--lang", "go") == {"README.md"}
+    assert main(["search", "fetch pages", "--repo", str(repo), "--path", "nowhere/"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "warning: No indexed file passes --path 'nowhere/'\nnothing found\n"
+
+
+@pytest.mark.parametrize("command", [["search", "x"], ["ask", "x"], ["chat"]], ids=" ".join)
+def test_every_command_that_reads_takes_the_same_filters(
+    command: list[str], repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags, said, remedy in (
+        (["--lang", "pyhton"], "There is no language 'pyhton'.", "Did you mean python?"),
+        (["--path", "src/[ab"], "'src/[ab' has a [ without its ].", r"--path 'app/\[id\]/**'"),
+        (
+            ["--path", "../other"],
+            "'../other' has a part that is no name",
+            "relative to the top of the repository",
+        ),
+        (["--path", ""], "'' names no files", "relative to the top of the repository"),
+    ):
+        assert main([*command, "--repo", str(repo), *flags]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert said in shown.err
+        assert remedy in shown.err
+
+
+def test_names_that_stand_nowhere_are_told(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "fetch_without_retries", "--repo", str(repo)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "fetch_without_retries: nowhere in the index; shown is what comes nearest\n"
+    assert "src/fetch.py:" in shown.out
 
 
 def test_finding_nothing_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -441,6 +515,30 @@ def test_no_model_and_no_download_is_explained(repo: Path, capsys: pytest.Captur
     assert shown.out == ""
 
 
+def test_ctrl_c_ends_a_deep_answer_between_its_steps(
+    repo: Path, tiny_codellama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_MODEL", str(tiny_codellama))
+    monkeypatch.setenv("AGENT_THREADS", "1")
+    question = "How does fetch_with_retries fetch pages?"
+    process = subprocess.Popen(
+        [*AGENT, "ask", question, "--repo", str(repo), "--deep", "--max-tokens", "3000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == f'search "{question}" -> 2 sources\n'
+    time.sleep(0.5)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("interrupted\n")
+    assert "Traceback" not in err
+    assert time.monotonic() - sent < 20
+
+
 def test_ctrl_c_while_indexing_keeps_what_is_done(tmp_path: Path, home: Path) -> None:
     files = {
         f"m{n}.py": "".join(f"def f{n}_{i}(value):\n    return value + {i}\n\n\n" for i in range(120))
@@ -481,8 +579,9 @@ def test_ask_as_json_is_one_object(repo: Path, model: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert set(answer) == {
-        "text", "citations", "sources", "dropped", "usage", "model", "found", "unverified", "index",
+        "text", "citations", "sources", "dropped", "usage", "model", "found", "unverified", "index", "steps",
     }  # fmt: skip
+    assert answer["steps"] == []
     assert answer["found"]
     assert answer["text"]
     assert "src/fetch.py" in {source["path"] for source in answer["sources"]}
@@ -490,6 +589,25 @@ def test_ask_as_json_is_one_object(repo: Path, model: Path) -> None:
     assert answer["usage"]["completion_tokens"] <= 12 < answer["usage"]["prompt_tokens"]
     assert answer["model"] == model.stem
     assert done.stderr == ""
+
+
+@pytest.mark.model
+def test_a_deep_answer_shows_its_steps(repo: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGENT_CONTEXT_TOKENS")
+    question = "How does fetch_with_retries fetch pages?"
+    done = spawn("ask", question, "--repo", str(repo), "--deep", "--max-steps", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["text"]
+    assert answer["steps"][0]["tool"] == "search"
+    assert answer["steps"][0]["arguments"] == {"query": question}
+    assert 1 <= len(answer["steps"]) <= 2
+    assert {label for step in answer["steps"] for label in step["sources"]} == {
+        f"{s['path']}:{s['start_line']}-{s['end_line']}" for s in answer["sources"]
+    }
+    lines = done.stderr.splitlines()
+    assert lines[0] == f'search "{question}" -> {answer["steps"][0]["outcome"]}'
+    assert len(lines) == len(answer["steps"])
 
 
 @pytest.mark.model
@@ -561,6 +679,52 @@ def test_best_window_holds_most_of_the_terms() -> None:
     assert best_window(["one"], ("x",), 3) == (0, 1)
 
 
+def test_query_terms_of_a_pasted_file_are_few() -> None:
+    assert len(query_terms(" ".join(f"word{n}" for n in range(5_000)))) == MOST_TERMS
+    assert len(query_terms("_".join(f"word{n}" for n in range(5_000)))) == MOST_TERMS
+
+
+SIGNALS = {"fused": 0.75, "definition": 1.5, "path": -0.375, "brand_new_signal": 0.001}
+HITS = (
+    Hit("a.py", 1, 2, "", 1.876, signals=SIGNALS, similarity=0.25),
+    Hit("b.py", 1, 2, "", 0.5, signals={"fused": 0.5}),
+    Hit("c.py", 1, 2, "", 0.0),
+)
+
+
+def test_signals_are_a_table_of_whatever_there_is() -> None:
+    out, _ = shown(lambda output: [explain.show_signals(output, hit, HITS) for hit in HITS])
+    assert out.split("\n") == [
+        "  fused              +0.750  ++++++++++++",
+        "  definition         +1.500  ++++++++++++++++++++++++",
+        "  path               -0.375  ------",
+        "  brand_new_signal   +0.001  +",
+        "  score               1.876",
+        "  similarity          0.250  cosine to the query",
+        "  fused              +0.500  ++++++++",
+        "  score               0.500",
+        "  score               0.000",
+        "",
+    ]
+
+
+def test_signals_are_coloured_by_their_sign() -> None:
+    out = io.StringIO()
+    explain.show_signals(Output("always", stdout=out, stderr=io.StringIO()), HITS[0], HITS)
+    gained, lost = out.getvalue().split("\n")[0], out.getvalue().split("\n")[2]
+    assert "\x1b[32m+++" in gained
+    assert "\x1b[31m---" in lost
+
+
+def test_a_query_of_many_tokens_is_told_in_short() -> None:
+    read = understand(" ".join(f"word{n}" for n in range(50)))
+    out, _ = shown(lambda output: explain.show_query(output, read, Filter()))
+    first, tokens, *rest = out.split("\n")
+    assert first == "query   sentence" or first == "query   long"
+    assert tokens.startswith("tokens  word0 ") and tokens.endswith(" others")
+    assert rest == ["", ""]
+
+
 def shown(call: Callable[[Output], object]) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
     call(Output("never", stdout=out, stderr=err))
@@ -609,6 +773,30 @@ def test_an_answer_is_shown_as_it_comes_and_ends_the_stream() -> None:
             assert show_answer(output, progress, pieces()) is ANSWER
 
     assert shown(show) == ("It ⟦U+001B⟧[2Jretries.\n", "")
+
+
+def test_steps_are_shown_as_they_come_and_nothing_hostile_with_them() -> None:
+    closed = []
+
+    def items() -> Iterator[Step | str | Answer]:
+        try:
+            yield Step("search", {"query": 'say "\x1b[2J"\nso'}, "2 sources")
+            yield Step("read", {"path": "x" * 300, "start": 3, "end": None}, "no such file")
+            yield "It retries."
+            yield ANSWER
+        finally:
+            closed.append(True)
+
+    def show(output: Output) -> None:
+        with output.progress() as progress:
+            assert show_answer(output, progress, show_steps(output, progress, items())) is ANSWER
+
+    out, err = shown(show)
+    assert out == "It retries.\n"
+    assert err == (
+        'search "say \\"\\u001b[2J\\"\\nso" -> 2 sources\n' + f'read "{"x" * 99}… 3 null -> no such file\n'
+    )
+    assert closed == [True]
 
 
 def test_a_stream_is_closed_when_its_reader_leaves() -> None:

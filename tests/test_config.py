@@ -47,6 +47,7 @@ def test_every_key_can_be_set_everywhere(home: Path) -> None:
         "model": "m", "context_tokens": 900, "max_tokens": 5,  "threads": 2, "gpu_layers": -1,
         "temperature": 0.5, "seed": 7, "embedder": "hash", "models_dirs": ["/a", "/b"], "download": False,
         "exclude": ["x/*", "y"], "max_file_bytes": 10, "include_untracked": False, "color": "never",
+        "background": False,
     }  # fmt: skip
     assert set(values) == set(KEYS)
     toml = "".join(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.commands import Job, JsonOption, RepoOption, work_on
-from agent.output import Output, count_text, show_path, size_text
+from agent.output import Output, count_text, seconds_text, show_path, size_text
 
 if TYPE_CHECKING:
     from agent.api import Status
@@ -47,9 +48,17 @@ def _show(output: Output, status: Status) -> None:
         "size": f"{size_text(status.bytes_on_disk)} in {show_path(status.index_dir)}",
         "model": status.model,
         "embedder": status.embedder,
+        **({"embedding": _embedding(status.embedding)} if status.embedding else {}),
     }
     for name, text in lines.items():
         output.line((f"{name:<12}", "bold"), text)
+
+
+def _embedding(now: Mapping[str, Any]) -> str:
+    """Who makes vectors, how many are done, and how long the rest will take."""
+    left = now["seconds_left"]
+    rest = "" if left is None else f", {now['rate']:.0f} a second, about {seconds_text(left)} left"
+    return f"{now['done']:,} of {now['total']:,} by process {now['pid']} ({now['command']}){rest}"
 
 
 def _freshness(status: Status) -> str:

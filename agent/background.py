@@ -1,0 +1,188 @@
+"""The worker in the background: makes the vectors that are still to come, out of everybody's way, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexers.errors import AgentError, BusyError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from indexers.build import Builder
+    from indexers.embedding import Embedder
+
+LOG_NAME = "background.log"
+LOG_BYTES = 64 * 1024
+# The worker itself takes some 350 MB.
+MEMORY_TO_START = 700_000_000
+MEMORY_TO_GO_ON = 250_000_000
+# How long a batch may wait for a process that reads files into the index.
+WAIT_TO_WRITE = 600.0
+_LOOK_AROUND_SECONDS = 10.0
+_START_SECONDS = 30.0
+# Everything that a person does goes first. And its parent is nobody who would have to wait for its end.
+_START = (
+    "import os, sys; os.fork() and os._exit(0); os.nice(19); n = int(sys.argv[1]); sys.path[:] = sys.argv[2:2 + n];"
+    " from agent.background import main; main()"
+)
+
+
+def start(builder: Builder, directory: Path, embedder: str) -> bool:
+    """Start a worker for an index, in a session of its own; false when one is at work, or it cannot be started.
+
+    :param directory: of the index; the worker writes its log there.
+    :param embedder: as in the settings; its model must be installed.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        return False
+    if builder.claim.holder() is not None or builder.claim.keeps_failing():
+        return False
+    if _reason_to_rest(MEMORY_TO_START):
+        return False
+    # As our own path, but never the current directory: the repository could hold a package called agent.
+    path = [str(Path(__file__).parents[1]), *(os.path.abspath(entry) for entry in sys.path if entry)]
+    order = {
+        "root": os.fsencode(builder.repository.root).hex(),
+        "directory": os.fsencode(directory).hex(),
+        "vectors": os.fsencode(builder.ledger.vectors_path).hex(),
+        "embedder": embedder,
+    }
+    try:
+        log = _open_log(directory / LOG_NAME)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _START, str(len(path)), *path, json.dumps(order)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=os.sep,
+                start_new_session=True,
+                timeout=_START_SECONDS,
+                check=False,
+            )
+        finally:
+            os.close(log)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def main() -> None:
+    """Embed what the last argument says, a JSON object, until nothing is left or there is a reason to stop."""
+    from agent.config import silence_tracing
+
+    silence_tracing()
+    order = json.loads(sys.argv[-1])
+    root, directory, vectors = (
+        Path(os.fsdecode(bytes.fromhex(order[key]))) for key in ("root", "directory", "vectors")
+    )
+    try:
+        _work(root, directory, vectors, str(order["embedder"]))
+    except BusyError as error:
+        _log(f"ended: {error.message}")
+    except AgentError as error:
+        _log(f"failed: {error.message}")
+
+
+def _work(root: Path, directory: Path, vectors: Path, name: str) -> None:
+    from agent import models
+    from indexers import made_by
+    from indexers.build import Builder
+    from indexers.config import IndexConfig
+    from indexers.embedding import open_embedder
+    from indexers.git import Repository
+    from indexers.ledger import Ledger
+    from indexers.locks import locked
+
+    ledger = Ledger(directory / "ledger.sqlite", vectors)
+    config = IndexConfig(embedder=name)
+    builder = Builder(Repository.discover(root), ledger, config, directory, wait_seconds=WAIT_TO_WRITE)
+    with builder.claim.held(root, background=True):
+        watch = Watch(builder, root)
+        signal.signal(signal.SIGTERM, watch.end)
+        embedder = open_embedder(name, models.embedder_dir())
+        with locked(builder.lock, WAIT_TO_WRITE):
+            made_by.record(ledger, embedder)
+        pending = ledger.counts(embedder.fingerprint()).pending
+        builder.claim.tell(0, pending)
+        _log(f"started: {pending:,} chunks have no vector")
+        done = _embed(builder, embedder, watch)
+        if not watch():
+            builder.sync_store(embedder)
+        with locked(builder.lock, WAIT_TO_WRITE):
+            ledger.checkpoint()
+        _log(f"ended: {done:,} vectors made, {watch.reason or 'nothing is left to do'}")
+    ledger.close()
+
+
+def _embed(builder: Builder, embedder: Embedder, stop: Callable[[], bool]) -> int:
+    """Embed until nothing is left, looking again for what was read meanwhile; how many vectors were made."""
+    done = 0
+    while new := builder.embed(embedder, stop=stop):
+        done += new
+    return done
+
+
+class Watch:
+    """Called between batches: whether the worker is to stop, and then why."""
+
+    def __init__(self, builder: Builder, root: Path) -> None:
+        self.reason = ""
+        self._claim = builder.claim
+        self._root = root
+        self._ledger = builder.ledger
+        self._looked = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Whether there is a reason to stop, which `reason` then says."""
+        self.reason = self.reason or self._found()
+        return bool(self.reason)
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """A handler of signals: stop after the batch in hand."""
+        self.reason = f"ended by signal {number}"
+
+    def _found(self) -> str:
+        if self._claim.asked_to_stop():
+            return "another process asked for it"
+        if not self._root.is_dir():
+            return "the work tree is gone"
+        if self._ledger.is_replaced():
+            return "the index was removed or built anew"
+        if time.monotonic() - self._looked < _LOOK_AROUND_SECONDS:
+            return ""
+        self._looked = time.monotonic()
+        return _reason_to_rest(MEMORY_TO_GO_ON)
+
+
+def _reason_to_rest(memory_needed: int) -> str:
+    from agent.hardware import memory, on_low_battery
+
+    if memory()[1] < memory_needed:
+        return "memory is short"
+    return "the battery is low" if on_low_battery() else ""
+
+
+def _open_log(path: Path) -> int:
+    """The log, to be appended to; of a long one only the end is kept."""
+    log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    size = os.fstat(log).st_size
+    if size > LOG_BYTES:
+        kept = os.pread(log, LOG_BYTES // 2, size - LOG_BYTES // 2)
+        os.ftruncate(log, 0)
+        os.write(log, kept.partition(b"\n")[2])
+    return log
+
+
+def _log(line: str) -> None:
+    text = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {line}\n"
+    os.write(2, text.encode("utf-8", "replace"))
