@@ -54,7 +54,7 @@ _T = TypeVar("_T")
 # How long a search may spend on vectors that its candidates lack, in seconds.
 EMBED_WHILE_WAITING = 1.5
 # And where somebody has waited for the tree to be read already, as on a repository never seen.
-EMBED_AFTER_READING = 0.4
+EMBED_AFTER_READING = 0.1
 LONG_READING = 1.0
 MAX_RESULTS = 1_000
 # From so many vectors on, a worker takes long enough to be told of.

@@ -116,7 +116,10 @@ def test_tests_where_they_are_asked_for(indexed: Indexed) -> None:
 
 
 def test_added_behind_the_best(indexed: Indexed) -> None:
-    hits = [indexed.hit("src/retry.py", 5, 13), *[indexed.hit("tests/test_retry.py", 4, 5, 0.5)] * (BEHIND + 1)]
+    hits = [
+        indexed.hit("src/retry.py", 5, 13),
+        *[indexed.hit("tests/test_retry.py", 4, 5, 0.5)] * (BEHIND + 1),
+    ]
     found = expanded("the delay", hits, indexed.relations)
     assert found[:BEHIND] == hits[:BEHIND] and found[-2:] == hits[-2:]
     assert names(found[BEHIND:-2]) == ["back_off_delay"]
