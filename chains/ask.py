@@ -27,6 +27,7 @@ DEFAULT_MAX_TOKENS = 512
 # Hits offered to the packer; small chunks let more of them through.
 HITS = 24
 # Framing that is not counted piece by piece: roles, separators, the words around the question.
+_REMINDED = 1_000_000_000
 _FRAMING_TOKENS = 64
 _LEAST_CONTEXT = 128
 _HISTORY_TURNS = 3
@@ -88,10 +89,12 @@ def retrieval_query(question: Question) -> str:
     return " ".join((question.text, last.question, *names))
 
 
-def messages(question: Question, context: Context) -> tuple[BaseMessage, ...]:
+def messages(question: Question, context: Context, *, cite: bool = False) -> tuple[BaseMessage, ...]:
     """System prompt, earlier turns, then sources and question. Each source is a block of its own.
 
     The best source stands last, nearest to the question, where small models attend best.
+
+    :param cite: say once more, at the end, that statements need labels; see `reminded`.
     """
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
@@ -102,9 +105,16 @@ def messages(question: Question, context: Context) -> tuple[BaseMessage, ...]:
         {"type": "text", "text": source.text + "\n"} for source in reversed(context.sources)
     ]
     # Small models follow what they read last.
-    blocks.append({"type": "text", "text": f"Question: {question.text}\n\n{prompt_text('ask_last')}"})
+    last = f"{prompt_text('ask_last')} {prompt_text('ask_cite')}" if cite else prompt_text("ask_last")
+    blocks.append({"type": "text", "text": f"Question: {question.text}\n\n{last}"})
     found.append(HumanMessage(content=blocks))
     return tuple(found)
+
+
+def reminded(model: object) -> bool:
+    """Whether a model is told at the end to cite: from a billion weights on; smaller ones go round in labels then."""
+    count = getattr(model, "parameter_count", 0)
+    return isinstance(count, int) and count >= _REMINDED
 
 
 def fitting(model: CountingModel, question: Question, settings: AskSettings) -> tuple[Question, int]:
@@ -112,7 +122,7 @@ def fitting(model: CountingModel, question: Question, settings: AskSettings) -> 
 
     :raises ContextTooSmall: question, instructions and answer alone do not fit.
     """
-    asked = (question.text, prompt_text("ask"), prompt_text("ask_last"))
+    asked = (question.text, *map(prompt_text, ("ask", "ask_last", "ask_cite")))
     fixed = sum(map(model.count_tokens, asked)) + _FRAMING_TOKENS + settings.max_tokens
     room = model.context_window - fixed
     if room < _LEAST_CONTEXT:
@@ -151,7 +161,7 @@ def prepare(
             if budget == settings.context_tokens
             else "Lower --max-tokens, or choose a model with a larger context: agent models list",
         )
-    return Prepared(question, retrieved, context, messages(question, context), started)
+    return Prepared(question, retrieved, context, messages(question, context, cite=reminded(model)), started)
 
 
 def not_found(prepared: Prepared, model_name: str) -> Answer:

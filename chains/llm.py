@@ -232,6 +232,11 @@ class LlamaCpp(BaseChatModel):
         return state.info
 
     @property
+    def parameter_count(self) -> int:
+        """How many weights the file holds."""
+        return self.info.parameter_count
+
+    @property
     def context_window(self) -> int:
         """Tokens that prompt and answer may have together."""
         return self._loaded().n_ctx
