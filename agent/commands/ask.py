@@ -50,7 +50,10 @@ def command(
     context_tokens: ContextOption = None,
     max_tokens: AnswerOption = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Let the model look things up, step by step, before it answers.")
+        bool,
+        typer.Option(
+            "--deep", help="Look things up in steps first: slower, and no better with small models."
+        ),
     ] = False,
     max_steps: Annotated[
         int | None,
