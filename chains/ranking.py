@@ -6,14 +6,13 @@ every query. What each is worth is measured by tests/benchmarks/retrieval.py --a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 
 from chains.path_signals import file_name_match, is_test_scope, path_facts, penalties, superseded
 from chains.query import Query
-from indexers.tokens import split_identifier
+from indexers.tokens import last_component, split_identifier
 
 # Rank at which a list's reciprocal-rank half has fallen to a half.
 _RANK_DECAY = 30
@@ -22,7 +21,6 @@ _CHUNKS_OF_LONG = 3
 # `Session` asks for the class rather than for the function `session`.
 _OTHER_CASE = 0.7
 _NAMED_FILE = 1.5
-_QUALIFIED = re.compile(r"[.:#]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +170,16 @@ def definition_boost(query: Query, item: Candidate, weights: Weights) -> float:
     if not query.names or not item.symbols:
         return 0.0
     # Some languages define qualified names (Phoenix.Router, A::B): their last part is what people ask for.
-    defined = {s.lower() for s in item.symbols} | {last_part(s).lower() for s in item.symbols}
+    defined = {s.lower() for s in item.symbols} | {last_component(s).lower() for s in item.symbols}
     if query.kind != "identifier":
         return weights.named if any(name.lower() in defined for name in query.names) else 0.0
     wanted = query.names[-1].lower()
     if wanted not in defined:
         return 0.0
-    exact = any(last_part(name) == query.names[-1] for name in item.symbols)
+    exact = any(last_component(name) == query.names[-1] for name in item.symbols)
     name = path_facts(item.path).name
     named_file = wanted in (name, "".join(split_identifier(name)))
     return weights.definition * (_NAMED_FILE if named_file else 1.0) * (1.0 if exact else _OTHER_CASE)
-
-
-def last_part(name: str) -> str:
-    """The last component of a qualified name."""
-    return _QUALIFIED.split(name)[-1]
 
 
 def file_signals(

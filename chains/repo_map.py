@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from indexers.errors import UsageError
 from indexers.filters import EVERYTHING, Filter
+from indexers.tokens import last_component
 
 if TYPE_CHECKING:
     from indexers.fact_reader import KnownFile
@@ -180,7 +181,7 @@ def _focused(words: Sequence[str], files: Sequence[KnownFile]) -> tuple[set[str]
     for word in words:
         plain = word.strip().removeprefix("./").rstrip("/")
         found = {known.file.path for known in files if plain and f"/{plain}/" in f"/{known.file.path}/"}
-        last = re.split(r"[.:#]+", plain)[-1]
+        last = last_component(plain)
         if found:
             paths |= found
         elif any(item.name in (plain, last) for known in files for item in known.facts.defined):
@@ -226,7 +227,7 @@ def _ranked(
         for item in visible(known.facts):
             if item.kind == "module" and known.file.language in _NAMESPACES:
                 continue
-            name = re.split(r"[.:#]+", item.name)[-1] or item.name
+            name = last_component(item.name) or item.name
             worth = ranks.names.get((path, name), 0.0) * _WORTH.get(item.kind, 1.0)
             size = max(1, item.end_line - item.start_line + 1) ** 0.5
             first = around.get((path, item.line), 0.0)

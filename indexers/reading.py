@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -15,13 +14,12 @@ from indexers.chunking import chunk_source
 from indexers.config import IndexConfig
 from indexers.files import read_source, stat_file
 from indexers.redact import redact
-from indexers.tokens import joined_tokens, tokenize, unique
+from indexers.tokens import joined_tokens, last_component, tokenize, unique
 from indexers.types import Chunk, FileStat, NewChunk, Skipped, SkipReason, TrackedFile
 from indexers.words import word_set
 
 NO_STAT = FileStat(0, 0, 0, 0)
 _KEY_BYTES = 16
-_QUALIFIED = re.compile(r"[.:#]+")
 
 
 class Job(NamedTuple):
@@ -108,4 +106,4 @@ def _path_words(path: str) -> str:
 def _asked_names(name: str) -> list[str]:
     """What a definition is asked for by: its name, and the last part of a qualified one (Phoenix.Router)."""
     lower = name.lower()
-    return [asked for asked in unique((lower, _QUALIFIED.split(lower)[-1])) if asked]
+    return [asked for asked in unique((lower, last_component(lower))) if asked]

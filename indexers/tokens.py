@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 _WORD = re.compile(r"\w+")
+_QUALIFIED = re.compile(r"[.:#]+")
 # Borders inside an identifier: aB, ABc, a1, 1a. Underscores are separators of their own.
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # Scripts written without spaces: a run of them is indexed by pairs of characters.
@@ -52,6 +53,11 @@ def split_identifier(word: str) -> list[str]:
         spaced = _UNSPACED.sub(lambda run: "_".join(("", *_pairs(run[0]), "")), word.lower())
         return [part for part in spaced.split("_") if part]
     return [part.lower() for part in _PART.findall(word)]
+
+
+def last_component(name: str) -> str:
+    """What follows the last separator of a qualified name: `Router` of Phoenix.Router, A::Router and A#Router."""
+    return _QUALIFIED.split(name)[-1]
 
 
 def _pairs(run: str) -> list[str]:
