@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from chains.ggml_types import KV_TYPES, PLAIN_KV, TENSOR_TYPES
 from chains.gguf import GgufInfo
 from indexers.errors import ModelError, UsageError
 
@@ -49,6 +50,14 @@ class LoadOptions:
     n_gpu_layers: int = 0
     flash_attn: bool = True
     rope_freq_base: float = 0.0
+    type_k: str = "f16"
+    """How keys are kept, a name of `KV_TYPES`."""
+    type_v: str = "f16"
+    """How values are kept; anything but f16, bf16 and f32 needs flash attention."""
+    tensor_split: tuple[float, ...] = ()
+    """The share of each GPU; none lets llama.cpp go by their free memory."""
+    lora: str = ""
+    """A LoRA adapter (GGUF) applied over the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,25 @@ def native() -> Any:
         ) from error
     _start(library)
     return library
+
+
+def check_kv(info: GgufInfo, options: LoadOptions) -> None:
+    """See that a KV cache can be kept as asked: llama.cpp only says that it has no context.
+
+    :raises UsageError: no such type, rows that do not divide into its blocks, or values without flash attention.
+    """
+    for kind, rows in ((options.type_k, info.key_length), (options.type_v, info.value_length)):
+        if kind not in KV_TYPES:
+            raise UsageError(
+                f"A KV cache cannot be kept as {kind!r}.", f"Choose one of {', '.join(KV_TYPES)}."
+            )
+        if rows % TENSOR_TYPES[KV_TYPES[kind]].block:
+            raise UsageError(
+                f"The KV cache of {info.path.name} cannot be kept as {kind}: its heads have {rows} values each.",
+                "Keep it as f16.",
+            )
+    if options.type_v not in PLAIN_KV and not options.flash_attn:
+        raise UsageError(f"Values are kept as {options.type_v} with flash attention only.", "Turn it on.")
 
 
 def supports_gpu() -> bool:
@@ -155,16 +183,22 @@ class Runtime:
         """Load the weights and make a context.
 
         :raises ModelError: llama.cpp refuses the file, or there is no memory even for the smallest context.
+        :raises UsageError: a KV type that is none, or that this model cannot have.
         """
         self._lib = native()
         self.notes: list[str] = []
+        check_kv(info, options)
         _log.clear()
         self._model = self._load_model(info, options)
         try:
+            adapter = self._adapter(options.lora)
             self._ctx, self.n_ctx = self._make_context(info, options)
         except ModelError:
             self._lib.llama_model_free(self._model)
             raise
+        if adapter:
+            pointers = (self._lib.llama_adapter_lora_p_ctypes * 1)(adapter)
+            self._lib.llama_set_adapters_lora(self._ctx, pointers, 1, (ctypes.c_float * 1)(1.0))
         self.load_log = _log.text()
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._memory = self._lib.llama_get_memory(self._ctx)
@@ -177,12 +211,40 @@ class Runtime:
     def _load_model(self, info: GgufInfo, options: LoadOptions) -> Any:
         params = self._lib.llama_model_default_params()
         params.n_gpu_layers = 0x7FFFFFFF if options.n_gpu_layers < 0 else options.n_gpu_layers
+        # Held here: llama.cpp reads it while it loads.
+        shares = self._shares(options.tensor_split)
+        params.tensor_split = shares
         model = self._lib.llama_model_load_from_file(
             str(info.path).encode("utf-8", "surrogateescape"), params
         )
         if not model:
             raise _load_error(info, _log.errors())
         return model
+
+    def _shares(self, split: Sequence[float]) -> Any:
+        """The share of each GPU as llama.cpp takes it: one number for every device it could know."""
+        if not split:
+            return None
+        most = int(self._lib.llama_max_devices())
+        if len(split) > most:
+            raise UsageError(f"tensor_split names {len(split)} GPUs; this llama.cpp handles {most}.")
+        return (ctypes.c_float * most)(*split)
+
+    def _adapter(self, lora: str) -> Any:
+        """A LoRA adapter for the model, which lives and dies with it; None for none.
+
+        :raises ModelError: the file is no adapter, or one for another model.
+        """
+        if not lora:
+            return None
+        adapter = self._lib.llama_adapter_lora_init(self._model, lora.encode("utf-8", "surrogateescape"))
+        if not adapter:
+            reason = next(iter(_log.errors()), "llama.cpp gave no reason")
+            raise ModelError(
+                f"The LoRA adapter {lora} cannot be used with this model: {reason}",
+                "It must be a GGUF adapter (llama.cpp's convert_lora_to_gguf.py) made for the same model.",
+            )
+        return adapter
 
     def _make_context(self, info: GgufInfo, options: LoadOptions) -> tuple[Any, int]:
         """A context, smaller than wished for when memory does not reach."""
@@ -195,6 +257,7 @@ class Runtime:
             params.rope_freq_base = options.rope_freq_base
             params.rope_freq_scale = 0.0
             params.flash_attn_type = 1 if options.flash_attn else 0
+            params.type_k, params.type_v = KV_TYPES[options.type_k], KV_TYPES[options.type_v]
             context = self._lib.llama_init_from_model(self._model, params)
             if context:
                 if n_ctx < options.n_ctx:
@@ -327,6 +390,11 @@ def _load_error(info: GgufInfo, errors: Sequence[str]) -> ModelError:
         return ModelError(
             f"{info.path} is a {info.architecture!r} model, which this llama.cpp does not know.",
             "Update it: pip install -U llama-cpp-python; or choose another model: agent models list",
+        )
+    if "invalid ggml type" in lower:
+        return ModelError(
+            f"{info.path} is stored in a quantisation that this llama.cpp does not know: {reason}",
+            "Update it: pip install -U llama-cpp-python; or get another quantisation, such as Q4_K_M.",
         )
     if "allocate" in lower or "out of memory" in lower or "bad_alloc" in lower:
         return ModelError(
