@@ -76,7 +76,7 @@ def root(tmp_path: Path) -> Path:
 def opened(path: Path, *script: str, **settings: object) -> Agent:
     chosen = replace(load_settings(path, {}), embedder="hash", **settings)
     agent = Agent.open(path, settings=chosen)
-    agent._llm = ScriptedModel(script=script or (SAID,))  # type: ignore[assignment]
+    agent.model._llm = ScriptedModel(script=script or (SAID,))  # type: ignore[assignment]
     return agent
 
 
@@ -87,8 +87,8 @@ def agent(root: Path) -> Iterator[Agent]:
 
 
 def model(agent: Agent) -> ScriptedModel:
-    assert isinstance(agent._llm, ScriptedModel)
-    return agent._llm
+    assert isinstance(agent.model._llm, ScriptedModel)
+    return agent.model._llm
 
 
 def paths(hits: Sequence[Hit]) -> list[str]:
@@ -109,7 +109,10 @@ def test_a_worktree_has_its_own_tree_and_shares_vectors(agent: Agent, root: Path
     git(root, "worktree", "add", "-q", "-b", "other", str(tmp_path / "other"))
     write(tmp_path / "other", {"src/only_here.py": "def worktree_only():\n    return 1\n"})
     with opened(tmp_path / "other") as other:
-        assert other.root == (tmp_path / "other").resolve() and other._directory != agent._directory
+        assert (
+            other.root == (tmp_path / "other").resolve()
+            and other.workspace.directory != agent.workspace.directory
+        )
         report = other.index()
         assert report.indexed == 3 and report.vectors_embedded == 1
         assert paths(other.search("worktree_only", 1)) == ["src/only_here.py"]
@@ -160,7 +163,7 @@ def test_a_rebuild_starts_from_nothing_but_embeds_nothing(agent: Agent) -> None:
 
 def test_a_damaged_ledger_is_dropped_and_built_anew(agent: Agent, root: Path) -> None:
     agent.index()
-    ledger = agent._ledger.path
+    ledger = agent.workspace.ledger.path
     agent.close()
     ledger.write_bytes(b"this is no database" * 500)
     with opened(root) as again:
@@ -415,7 +418,7 @@ def test_without_anything_to_read_no_model_is_fetched(
     with Agent.open(root, settings=settings) as agent:
         answer = agent.ask("How does retry_call wait?", only=only)
         assert (answer.found, answer.text, agent.notes) == (False, NOT_FOUND, [told])
-        assert answer.index["fresh"] is True and agent._llm is None
+        assert answer.index["fresh"] is True and agent.model._llm is None
         with pytest.raises(AgentError, match="no file to read"):
             agent.prompt("How does retry_call wait?", only=only)
 
@@ -461,8 +464,8 @@ def test_budgets_must_be_positive(agent: Agent) -> None:
 
 
 def test_a_model_that_is_not_installed_is_named(root: Path) -> None:
-    with Agent.open(root, model="codellama-7b-instruct", settings=None) as agent:
-        agent.settings = replace(agent.settings, download=False, embedder="hash")
+    settings = replace(load_settings(root, {}), download=False, embedder="hash")
+    with Agent.open(root, model="codellama-7b-instruct", settings=settings) as agent:
         with pytest.raises(AgentError, match="codellama-7b-instruct is not installed") as caught:
             agent.ask("How does retry_call wait?")
         assert "agent models pull codellama-7b-instruct" in caught.value.remedy
@@ -544,7 +547,7 @@ def test_a_cut_function_is_completed_with_its_next_chunk(root: Path) -> None:
     with opened(root) as agent:
         agent.refresh()
         first = agent.search("compute_postage", 1)[0]
-        reading = agent._search().reading_list("compute_postage", 10)
+        reading = agent.workspace.search().reading_list("compute_postage", 10)
         assert reading[0].label == first.label and first.start_line == 1
         assert reading[1].path == "src/long.py" and reading[1].start_line == first.end_line + 1
         labels = [hit.label for hit in reading]
@@ -571,19 +574,19 @@ def test_relevance_by_nearness_and_by_rare_words(
     agent: Agent, query: str, similarity: float | None, wanted: bool
 ) -> None:
     agent.index()
-    assert relevant(query, [hit(similarity)], agent._index()) is wanted
+    assert relevant(query, [hit(similarity)], agent.workspace.index()) is wanted
 
 
 def test_a_name_that_a_hit_defines_is_relevant_whatever_else_is_asked(agent: Agent) -> None:
     agent.index()
     defining = replace(hit(FAR - 0.01), symbols=("retry_call",))
     query = "Does retry_call honour kubernetes ingress annotations and certificates?"
-    assert relevant(query, [defining], agent._index())
-    assert not relevant(query.replace("retry_call", "redo_call"), [defining], agent._index())
+    assert relevant(query, [defining], agent.workspace.index())
+    assert not relevant(query.replace("retry_call", "redo_call"), [defining], agent.workspace.index())
 
 
 def test_without_hits_nothing_is_relevant(agent: Agent) -> None:
-    assert not relevant("retry_call", [], agent._index())
+    assert not relevant("retry_call", [], agent.workspace.index())
 
 
 # -- how values show themselves ---------------------------------------------------------------------

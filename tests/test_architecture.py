@@ -34,7 +34,7 @@ DOORS: dict[str, set[str]] = {
         *("indexers/git.py", "indexers/children.py", "indexers/rescue.py"),
         *("agent/background.py", "agent/wheels.py"),
     },
-    "sqlite3": {"indexers/ledger.py", "indexers/unused.py", "agent/api.py", "agent/commands/doctor.py"},
+    "sqlite3": {"indexers/ledger.py", "indexers/unused.py", "agent/workspace.py", "agent/commands/doctor.py"},
     "filelock": {"indexers/locks.py", "agent/download.py"},
     "onnxruntime": {"indexers/embedding.py"},
     "langchain": {"chains/deep.py"},

@@ -87,12 +87,12 @@ def eventually(holds: Callable[[], object]) -> None:
 
 
 def worker_of(agent: Agent) -> Embedding | None:
-    return agent._builder().claim.holder()
+    return agent.workspace.builder().claim.holder()
 
 
 def held_worker(agent: Agent) -> Embedding:
     """Start a worker while we hold the index's lock: it has the claim and waits for us."""
-    assert agent._ready_embedder(download=False) is not None and agent._start_worker()
+    assert agent.workspace.ready_embedder(download=False) is not None and agent.workspace.start_worker()
     eventually(lambda: (worker := worker_of(agent)) is not None and worker.pid)
     worker = worker_of(agent)
     assert worker is not None
@@ -100,11 +100,11 @@ def held_worker(agent: Agent) -> Embedding:
 
 
 def pending(agent: Agent) -> int:
-    return agent._ledger.counts(agent._fingerprint_if_known()).pending
+    return agent.workspace.ledger.counts(agent.workspace.fingerprint_if_known()).pending
 
 
 def log_of(agent: Agent) -> str:
-    return (agent._directory / LOG_NAME).read_text()
+    return (agent.workspace.directory / LOG_NAME).read_text()
 
 
 # -- a search starts it --------------------------------------------------------------------------
@@ -119,10 +119,10 @@ def test_a_search_on_a_new_repository_answers_and_leaves_the_rest_to_a_worker(ro
     with opened(root) as agent:
         eventually(lambda: not pending(agent) and worker_of(agent) is None)
         assert "nothing is left to do" in log_of(agent)
-        embedder = agent._ready_embedder(download=False)
+        embedder = agent.workspace.ready_embedder(download=False)
         assert embedder is not None
-        live = agent._ledger.live_keys(embedder.fingerprint())
-        assert agent._builder().store.keys(embedder.fingerprint()) == live and len(live) == 60
+        live = agent.workspace.ledger.live_keys(embedder.fingerprint())
+        assert agent.workspace.builder().store.keys(embedder.fingerprint()) == live and len(live) == 60
         assert agent.index().vectors_embedded == 0
 
 
@@ -130,14 +130,14 @@ def test_nothing_is_started_when_it_is_switched_off_or_by_a_library(root: Path) 
     assert command(root, "search", "function_07").returncode == 0
     with opened(root) as agent:
         agent.search("function_08")
-        assert pending(agent) and not (agent._directory / LOG_NAME).exists()
+        assert pending(agent) and not (agent.workspace.directory / LOG_NAME).exists()
 
 
 def test_nothing_is_started_when_nothing_is_pending(agent: Agent) -> None:
     agent.index()
     with opened(agent.root, behind=True) as other:
         assert other.search("function_07")
-        assert not (agent._directory / LOG_NAME).exists()
+        assert not (agent.workspace.directory / LOG_NAME).exists()
 
 
 def test_a_library_starts_one_when_it_is_told_to(agent: Agent) -> None:
@@ -147,7 +147,7 @@ def test_a_library_starts_one_when_it_is_told_to(agent: Agent) -> None:
 
 
 def test_the_worker_is_out_of_the_way_and_shows_in_the_status(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         worker = held_worker(agent)
         assert os.getsid(worker.pid) not in (os.getsid(0), os.getpid())
         assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 19
@@ -171,11 +171,11 @@ def test_the_worker_runs_no_code_of_the_repository(root: Path, monkeypatch: pyte
 
 
 def test_there_is_one_worker_at_a_time(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         worker = held_worker(agent)
-        assert not agent._start_worker()
+        assert not agent.workspace.start_worker()
         # Two that start at the same moment: the second gives up and says so.
-        places = (agent.root, agent._directory, agent._ledger.vectors_path)
+        places = (agent.root, agent.workspace.directory, agent.workspace.ledger.vectors_path)
         names = ("root", "directory", "vectors")
         order = {name: os.fsencode(place).hex() for name, place in zip(names, places, strict=True)}
         code = "from agent.background import main; main()"
@@ -194,10 +194,10 @@ def test_there_is_one_worker_at_a_time(agent: Agent) -> None:
 
 
 def test_stop_ends_it_after_the_batch_in_hand(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         held_worker(agent)
         stopping = started(agent.root, "index", "--stop")
-        eventually(agent._builder().claim.asked_to_stop)
+        eventually(agent.workspace.builder().claim.asked_to_stop)
     assert finished(stopping).stdout.startswith("the worker was stopped")
     assert worker_of(agent) is None and pending(agent) == 60
     assert "0 vectors made, another process asked for it" in log_of(agent)
@@ -208,14 +208,14 @@ def test_stop_ends_it_after_the_batch_in_hand(agent: Agent) -> None:
 
 
 def test_sigterm_ends_it_after_the_batch_in_hand(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         os.kill(held_worker(agent).pid, signal.SIGTERM)
     eventually(lambda: worker_of(agent) is None)
     assert f"ended by signal {signal.SIGTERM:d}" in log_of(agent)
 
 
 def test_it_ends_when_the_work_tree_is_gone(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         held_worker(agent)
         agent.root.rename(agent.root.with_name("elsewhere"))
     eventually(lambda: worker_of(agent) is None)
@@ -224,27 +224,27 @@ def test_it_ends_when_the_work_tree_is_gone(agent: Agent) -> None:
 
 
 def test_it_ends_when_the_index_is_gone(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         held_worker(agent)
-        log = agent._directory / LOG_NAME
+        log = agent.workspace.directory / LOG_NAME
         kept = log.rename(log.with_name("kept"))
-        for path in agent._directory.glob("ledger.sqlite*"):
+        for path in agent.workspace.directory.glob("ledger.sqlite*"):
             path.unlink()
     eventually(lambda: worker_of(agent) is None)
     assert "the index was removed or built anew" in kept.read_text()
 
 
 def test_a_removed_index_directory_stays_removed(agent: Agent) -> None:
-    lock = agent._builder().lock
+    lock = agent.workspace.builder().lock
     with locked(lock):
         held_worker(agent)
-        shutil.rmtree(agent._directory)
+        shutil.rmtree(agent.workspace.directory)
     eventually(lambda: worker_of(agent) is None)
-    assert not (agent._directory / "ledger.sqlite").exists()
+    assert not (agent.workspace.directory / "ledger.sqlite").exists()
 
 
 def test_killed_workers_are_replaced_but_not_for_ever(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         pids = set()
         for _ in range(MOST_FAILURES):
             pids.add(held_worker(agent).pid)
@@ -255,17 +255,17 @@ def test_killed_workers_are_replaced_but_not_for_ever(agent: Agent) -> None:
                     pass
             eventually(lambda: worker_of(agent) is None)
         assert len(pids) == MOST_FAILURES
-        assert not agent._start_worker(), "it would die again"
+        assert not agent.workspace.start_worker(), "it would die again"
     # In the foreground the same work shows what is wrong, or gets done.
     assert agent.index().vectors_embedded == 60
     write(agent.root, {"src/new.py": "def brand_new(): pass\n"})
     agent.refresh()
-    assert agent._start_worker(), "once it has worked, workers may start again"
+    assert agent.workspace.start_worker(), "once it has worked, workers may start again"
     eventually(lambda: not pending(agent))
 
 
 def test_the_log_is_bounded_and_private(agent: Agent) -> None:
-    log = agent._directory / LOG_NAME
+    log = agent.workspace.directory / LOG_NAME
     log.write_text("an old line\n" * LOG_BYTES)
     log.chmod(0o600)
     with opened(agent.root, behind=True) as other:
@@ -278,7 +278,7 @@ def test_the_log_is_bounded_and_private(agent: Agent) -> None:
 
 def test_none_is_started_when_memory_is_short(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "MEMORY_TO_START", 1 << 60)
-    assert agent._ready_embedder(download=False) and not agent._start_worker()
+    assert agent.workspace.ready_embedder(download=False) and not agent.workspace.start_worker()
     assert agent.index_in_background().notes == (
         "no worker was started: one is at work, or memory or battery are low",
     )
@@ -294,7 +294,7 @@ from agent.config import load_settings
 agent = Agent.open(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
-print(agent._builder().embed_alone(agent._ready_embedder(download=False)))
+print(agent.workspace.builder().embed_alone(agent.workspace.ready_embedder(download=False)))
 """
 
 
@@ -322,7 +322,7 @@ def test_two_processes_do_not_make_the_same_vectors_twice(tmp_path: Path) -> Non
 
 
 def test_index_takes_over_from_the_worker(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         worker = held_worker(agent)
         process = started(agent.root, "index", "--json")
         # It wants the lock that we hold before it asks the worker to make way.
@@ -340,13 +340,13 @@ def test_index_takes_over_from_the_worker(agent: Agent) -> None:
 
 
 def test_wait_lets_the_worker_finish(agent: Agent) -> None:
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         held_worker(agent)
         late = command(agent.root, "index", "--wait", "--timeout", "0.5")
         assert late.returncode == 75 and "agent index --background" in late.stderr
         process = started(agent.root, "index", "--wait", "--timeout", "50", "--json")
         time.sleep(0.5)
-        assert process.poll() is None and not agent._builder().claim.asked_to_stop()
+        assert process.poll() is None and not agent.workspace.builder().claim.asked_to_stop()
     done = finished(process)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["vectors_pending"] == 0
@@ -404,10 +404,10 @@ def test_four_processes_at_once(agent: Agent, rounds: int) -> None:
     command(agent.root, "index", "--stop")
     report = agent.index()
     assert report.vectors_pending == 0
-    embedder = agent._ready_embedder(download=False)
+    embedder = agent.workspace.ready_embedder(download=False)
     assert embedder is not None
-    live = agent._ledger.live_keys(embedder.fingerprint())
-    assert agent._builder().store.keys(embedder.fingerprint()) == live
+    live = agent.workspace.ledger.live_keys(embedder.fingerprint())
+    assert agent.workspace.builder().store.keys(embedder.fingerprint()) == live
     assert agent.check().faults == ()
     ok, said = agent.self_test()
     assert ok, said
@@ -419,16 +419,16 @@ def test_a_long_lived_reader_notices_a_new_generation_and_an_index_built_anew(ag
     write(agent.root, {"src/new.py": "def brand_new():\n    return 1\n"})
     assert command(agent.root, "index").returncode == 0
     assert agent.status().generation > before
-    assert agent._search().hits("brand_new")[0].path == "src/new.py", "without a refresh of its own"
+    assert agent.workspace.search().hits("brand_new")[0].path == "src/new.py", "without a refresh of its own"
     assert command(agent.root, "index", "--rebuild").returncode == 0
-    inode = os.stat(agent._ledger.path).st_ino
+    inode = os.stat(agent.workspace.ledger.path).st_ino
     assert agent.search("brand_new")[0].path == "src/new.py"
-    assert agent._ledger._inode == inode
+    assert agent.workspace.ledger._inode == inode
 
 
 def test_a_busy_index_names_who_has_it(agent: Agent) -> None:
     write(agent.root, {"src/new.py": "def brand_new():\n    return 1\n"})
-    with locked(agent._builder().lock):
+    with locked(agent.workspace.builder().lock):
         done = command(agent.root, "search", "function_07")
         assert done.returncode == 0 and f"process {os.getpid()}" in done.stderr
         assert "Answered from what is indexed so far" in done.stderr

@@ -86,7 +86,7 @@ def test_a_rebuild_embeds_nothing_again(indexed: Agent) -> None:
 
 
 def test_a_rebuild_waits_for_whoever_is_writing(indexed: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.api.locked", lambda path: locked(path, 0.05))
+    monkeypatch.setattr("agent.workspace.locked", lambda path: locked(path, 0.05))
     with locked(indexed._builder().lock), pytest.raises(BusyError):
         indexed.index(rebuild=True)
     assert indexed.search("function_07")

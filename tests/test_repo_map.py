@@ -156,7 +156,7 @@ def test_another_way_to_count(repo: Path) -> None:
 
     with Agent.open(repo, settings=load_settings(repo, {})) as agent:
         agent.refresh()
-        found = repo_map(agent._names(), 60, count=lambda text: len(text.split()), counted="words")
+        found = repo_map(agent.workspace.names(), 60, count=lambda text: len(text.split()), counted="words")
     assert found.tokens == len(str(found).split()) <= 60 and found.counted == "words"
 
 
@@ -298,14 +298,14 @@ def test_command_with_wrong_arguments(
 def test_the_graph_as_it_is_looked_things_up_in(repo: Path) -> None:
     with Agent.open(repo, settings=load_settings(repo, {})) as agent:
         agent.refresh()
-        graph = SymbolGraph(agent._names())
+        graph = SymbolGraph(agent.workspace.names())
         found = [(use.path, use.line, use.kind) for use in graph.callers_of("Command", 10)]
         assert found == [("src/shell.py", 5, "call"), ("tests/test_core.py", 5, "call")]
         assert len(graph.callers_of("Command", 1)) == 1
         uses = graph.callers_of("parse_arguments", 10)
         assert [(use.line, use.kind) for use in uses] == [(25, "name")]
         assert (
-            SymbolGraph(agent._names(), Filter(tests=False)).callers_of("Command", 10)[-1].path
+            SymbolGraph(agent.workspace.names(), Filter(tests=False)).callers_of("Command", 10)[-1].path
             == "src/shell.py"
         )
         overview = graph.overview(60, estimated_tokens)

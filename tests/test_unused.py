@@ -56,18 +56,18 @@ def indexed(root: Path) -> tuple[int, int]:
     """How many vectors an index made, and how many are kept."""
     with opened(root) as agent:
         # It does not look for what is unused: that is for `collected`, by a clock of its own.
-        agent._ledger.set_meta("unused_looked", str(int(time.time())))
+        agent.workspace.ledger.set_meta("unused_looked", str(int(time.time())))
         report = agent.index()
         return report.vectors_embedded, kept(agent)
 
 
 def kept(agent: Agent) -> int:
-    return int(agent._ledger._db.execute("SELECT count(*) FROM shared.vectors").fetchone()[0])
+    return int(agent.workspace.ledger._db.execute("SELECT count(*) FROM shared.vectors").fetchone()[0])
 
 
 def collected(root: Path, days: float) -> list[str]:
     with opened(root) as agent:
-        return unused.collect(agent._ledger, agent._directory, START + days * DAY)
+        return unused.collect(agent.workspace.ledger, agent.workspace.directory, START + days * DAY)
 
 
 def test_a_branch_that_is_left_for_a_month_is_embedded_again_and_no_sooner(root: Path) -> None:
@@ -92,10 +92,10 @@ def test_a_branch_that_is_left_for_a_month_is_embedded_again_and_no_sooner(root:
 def test_it_looks_once_a_day(root: Path) -> None:
     with opened(root) as agent:
         agent.index()
-        assert abs(int(agent._ledger.meta("unused_looked")) - time.time()) < 60
+        assert abs(int(agent.workspace.ledger.meta("unused_looked")) - time.time()) < 60
     assert collected(root, 0) == [] and collected(root, 0.5) == []
     with opened(root) as agent:
-        assert int(agent._ledger.meta("unused_looked")) == START
+        assert int(agent.workspace.ledger.meta("unused_looked")) == START
 
 
 def test_a_small_part_is_left_alone(root: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_index_that_cannot_be_read_keeps_everything(root: Path) -> None:
     git(root, "checkout", "-q", "main")
     indexed(root)
     with opened(root) as agent:
-        other = agent._directory.parent / "unreadable"
+        other = agent.workspace.directory.parent / "unreadable"
         other.mkdir(mode=0o700)
         (other / "ledger.sqlite").write_bytes(b"garbage" * 1_000)
     assert collected(root, 0) == collected(root, 40) == []
@@ -157,11 +157,11 @@ def test_space_is_given_back(root: Path) -> None:
         path.unlink()
     indexed(root)
     with opened(root) as agent:
-        path = agent._ledger.vectors_path
+        path = agent.workspace.ledger.vectors_path
     before = path.stat().st_size
     collected(root, 0), collected(root, 31)
     with opened(root) as agent:
-        agent._ledger.checkpoint()
+        agent.workspace.ledger.checkpoint()
     assert path.stat().st_size < before / 4
 
 
@@ -172,39 +172,45 @@ def test_space_is_given_back(root: Path) -> None:
 def test_another_embedder_is_named_never_mixed_and_made_on_request(root: Path, other: HashEmbedder) -> None:
     with opened(root) as agent:
         agent.index()
-        assert made_by.changed(agent._ledger, HashEmbedder()) == ""
-        said = made_by.changed(agent._ledger, other)
+        assert made_by.changed(agent.workspace.ledger, HashEmbedder()) == ""
+        said = made_by.changed(agent.workspace.ledger, other)
         assert "hash (256 dimensions" in said and f"hash ({other.dimensions} dimensions" in said
         assert other.fingerprint()[:8] in said and HashEmbedder().fingerprint()[:8] in said
         vector = other.embed_query("def a_3")
-        assert agent._index().by_vector(other.fingerprint(), vector, 10) == [], "none of the old ones"
-        assert agent._index().counts(other.fingerprint()).pending == 20
+        assert agent.workspace.index().by_vector(other.fingerprint(), vector, 10) == [], (
+            "none of the old ones"
+        )
+        assert agent.workspace.index().counts(other.fingerprint()).pending == 20
         # On request, all of them; and the old ones are kept for whoever changes back.
-        report = agent._builder().run(other)
+        report = agent.workspace.builder().run(other)
         assert (report.vectors_embedded, report.vectors_pending) == (20, 0)
-        assert made_by.changed(agent._ledger, other) == "" != made_by.changed(agent._ledger, HashEmbedder())
-        assert len(agent._index().by_vector(other.fingerprint(), vector, 50)) == 20
-        assert agent._builder().store.keys(HashEmbedder().fingerprint()) is None
+        assert (
+            made_by.changed(agent.workspace.ledger, other)
+            == ""
+            != made_by.changed(agent.workspace.ledger, HashEmbedder())
+        )
+        assert len(agent.workspace.index().by_vector(other.fingerprint(), vector, 50)) == 20
+        assert agent.workspace.builder().store.keys(HashEmbedder().fingerprint()) is None
         assert agent.index().vectors_embedded == 0
 
 
 def test_a_changed_embedder_is_told_and_starts_no_worker(root: Path, tmp_path: Path) -> None:
     with opened(root) as agent:
-        agent._builder().run(OtherWeights())
+        agent.workspace.builder().run(OtherWeights())
     settings = replace(load_settings(root, {}), embedder="hash")
     with Agent.open(root, settings=settings, background=True) as agent:
         hits = agent.search("a_3")
         assert hits[0].path == "a3.py"
         assert [note for note in agent.notes if "The vectors of this index were made by hash" in note]
-        assert not (agent._directory / "background.log").exists()
+        assert not (agent.workspace.directory / "background.log").exists()
         assert agent.status().vectors_pending
         agent.index()
-        assert not agent.notes and made_by.changed(agent._ledger, HashEmbedder()) == ""
+        assert not agent.notes and made_by.changed(agent.workspace.ledger, HashEmbedder()) == ""
 
 
 def test_vectors_of_an_embedder_that_is_no_longer_used_go_too(root: Path) -> None:
     with opened(root) as agent:
-        agent._builder().run(OtherWeights())
+        agent.workspace.builder().run(OtherWeights())
         agent.index()
         assert kept(agent) == 40
     assert collected(root, 0) == [] and len(collected(root, 31)) == 1

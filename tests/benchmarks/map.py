@@ -82,9 +82,9 @@ def measured(entry: Mapping[str, Any], root: Path) -> Measured:
     gains = Counter(place["path"] for query in entry["queries"] for place in query["relevant"])
     with Agent.open(root, settings=load_settings(root, {})) as agent:
         agent.refresh()
-        builder = agent._builder()
-        cold, found = timed(Relations(agent._ledger, builder.keep_facts))
-        relations = Relations(agent._ledger, builder.keep_facts)
+        builder = agent.workspace.builder()
+        cold, found = timed(Relations(agent.workspace.ledger, builder.keep_facts))
+        relations = Relations(agent.workspace.ledger, builder.keep_facts)
         warm, again = timed(relations)
         assert str(found) == str(again)
         ranks = relations.ranks().files

@@ -216,7 +216,7 @@ class Run:
         ):
             agent.index()
             # The search that `Agent.search` uses, so that the parts are parts of what is shipped.
-            search = agent._search()
+            search = agent.workspace.search()
             if search.embedder is None:
                 raise SystemExit("The embedding model is missing: agent models pull minilm")
             asking = pipelines(agent, keywords, search, search.embedder)

@@ -1,0 +1,180 @@
+"""From a question to the answer's pieces: the tree is read while the model loads, then searched, packed and asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.loading import Background
+from chains.retrieval import relevant
+from chains.types import Answer, Question, Retrieved, Step, Turn
+from indexers.errors import AgentError, UsageError
+from indexers.filters import EVERYTHING, Filter
+
+if TYPE_CHECKING:
+    from agent.chosen_model import ChosenModel
+    from agent.config import Settings
+    from agent.workspace import Workspace
+    from chains.ask import AskSettings, Prepared
+    from chains.lookups import DeepSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A question whose tree has been read and whose model is loading; `started` is by `time.monotonic`."""
+
+    question: Question
+    loading: Background
+    started: float
+
+
+def stream(
+    workspace: Workspace,
+    model: ChosenModel,
+    question: str,
+    *,
+    history: Sequence[Turn] = (),
+    only: Filter = EVERYTHING,
+    context_tokens: int | None = None,
+    max_tokens: int | None = None,
+) -> Iterator[str | Answer]:
+    """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model."""
+    from chains.ask import answer_stream
+
+    settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
+    prepared = _prepare(workspace, model, question, history, settings, only)
+    if isinstance(prepared, Answer):
+        yield prepared.text
+        yield replace(prepared, index=workspace.freshness())
+        return
+    for item in answer_stream(prepared, model.llm, settings, model.label()):
+        yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
+    # Not before: the model needs every core.
+    workspace.go_on_behind()
+
+
+def deep(
+    workspace: Workspace,
+    model: ChosenModel,
+    question: str,
+    *,
+    history: Sequence[Turn] = (),
+    only: Filter = EVERYTHING,
+    max_steps: int | None = None,
+    context_tokens: int | None = None,
+    max_tokens: int | None = None,
+) -> Iterator[Step | str | Answer]:
+    """Like `stream`, but the model first looks things up: each lookup as it is done, then pieces, then the answer.
+
+    The lookups only read the index. They are bounded in number, in tokens (`context_tokens` for all results) and
+    in time; then the model answers from what they found.
+    """
+    settings = _deep_settings(workspace.settings, max_steps, context_tokens, max_tokens)
+    begun = _begin(workspace, model, question, history, only)
+    if isinstance(begun, Answer):
+        yield begun.text
+        yield replace(begun, index=workspace.freshness())
+        return
+    # LangChain takes a second to import; the weights load meanwhile.
+    from chains.deep import deep_ask
+
+    begun.loading.wait()
+    with workspace.guarded():
+        search, label = workspace.search(only), model.label()
+        for item in deep_ask(begun.question, search, model.llm, settings, label, started=begun.started):
+            yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
+        workspace.go_on_behind()
+
+
+def prompt(
+    workspace: Workspace,
+    model: ChosenModel,
+    question: str,
+    *,
+    history: Sequence[Turn] = (),
+    only: Filter = EVERYTHING,
+    context_tokens: int | None = None,
+    max_tokens: int | None = None,
+) -> str:
+    """The prompt as the model would read it, control tokens shown, without running the model."""
+    settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
+    prepared = _prepare(workspace, model, question, history, settings, only)
+    if isinstance(prepared, Answer):
+        raise AgentError("There is no prompt to show: no file to read.", "See why: agent index --verbose")
+    return model.llm.prompt_text(list(prepared.messages))
+
+
+def _prepare(
+    workspace: Workspace,
+    model: ChosenModel,
+    question: str,
+    history: Sequence[Turn],
+    settings: AskSettings,
+    only: Filter,
+) -> Prepared | Answer:
+    """What the model is to read; or the answer itself, where there is not one file to read."""
+    from chains.ask import HITS, prepare, retrieval_query
+    from chains.expansion import expanded
+
+    begun = _begin(workspace, model, question, history, only)
+    if isinstance(begun, Answer):
+        return begun
+    query = retrieval_query(begun.question)
+    with workspace.guarded():
+        hits = workspace.search(only).reading_list(query, HITS)
+        about = relevant(query, hits, workspace.index())
+        hits = expanded(query, hits, workspace.names(), only=only) if about else hits
+    begun.loading.wait()
+    retrieved = Retrieved(begun.question, query, tuple(hits), about)
+    return prepare(begun.question, retrieved, model.llm, settings, begun.started)
+
+
+def _begin(
+    workspace: Workspace, model: ChosenModel, question: str, history: Sequence[Turn], only: Filter
+) -> _Begun | Answer:
+    """Read the tree while the model loads; or the answer itself, where there is not one file to read."""
+    from chains.ask import nothing_to_read
+
+    if not question.strip():
+        raise UsageError("The question is empty.", 'Ask something: agent ask "where are retries configured?"')
+    started = time.monotonic()
+    asked = Question(question.strip(), tuple(history))
+    # Before a model is loaded, or even fetched, there must be something to read with it.
+    known = workspace.passes_any(only, tell=False)
+    if not known:
+        workspace.refresh()
+        if not workspace.passes_any(only):
+            return nothing_to_read(asked, model.label(), started)
+    # The weights load while the tree is read and searched: both take about as long.
+    loading = Background(model.llm.load)
+    workspace.ready_embedder(download=True)
+    if known:
+        workspace.refresh()
+    return _Begun(asked, loading, started)
+
+
+def _ask_settings(settings: Settings, context_tokens: int | None, max_tokens: int | None) -> AskSettings:
+    from chains.ask import DEFAULT_CONTEXT_TOKENS, DEFAULT_MAX_TOKENS, AskSettings
+
+    chosen = AskSettings(
+        context_tokens or settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
+        max_tokens or settings.max_tokens or DEFAULT_MAX_TOKENS,
+    )
+    if chosen.context_tokens < 1 or chosen.max_tokens < 1:
+        raise UsageError("Token budgets must be positive.")
+    return chosen
+
+
+def _deep_settings(
+    settings: Settings, max_steps: int | None, context_tokens: int | None, max_tokens: int | None
+) -> DeepSettings:
+    from chains.lookups import DeepSettings
+
+    given = {
+        "steps": max_steps,
+        "tokens": context_tokens or settings.context_tokens,
+        "max_tokens": max_tokens or settings.max_tokens,
+    }
+    return DeepSettings(**{name: value for name, value in given.items() if value is not None})

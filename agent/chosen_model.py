@@ -1,0 +1,91 @@
+"""Which language model an agent works with: named, else the best one installed, else the small default, fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexers.errors import ModelError
+from indexers.types import Progress
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.models import InstalledModel
+    from agent.workspace import OnProgress
+    from chains.llm import LlamaCpp
+
+
+class ChosenModel:
+    """The model of some settings, made on first use."""
+
+    def __init__(self, settings: Settings, on_progress: OnProgress) -> None:
+        self._settings = settings
+        self._progress = on_progress
+        self._llm: LlamaCpp | None = None
+
+    def close(self) -> None:
+        """Free the model's memory; safe to call twice."""
+        if self._llm is not None:
+            self._llm.close()
+            self._llm = None
+
+    @property
+    def llm(self) -> LlamaCpp:
+        """The model, chosen and made on first use; the first call that needs its weights loads them."""
+        if self._llm is None:
+            self._llm = self._make(self.path())
+        return self._llm
+
+    def path(self) -> Path:
+        """The GGUF file to use; the small default is downloaded when none is installed.
+
+        :raises ModelError: the model named in the settings is not installed.
+        :raises DownloadError: no model is installed and none can be fetched.
+        """
+        from agent import models
+
+        wanted = self._settings.model
+        if wanted:
+            path = models.find(wanted, self._models_dirs())
+        else:
+            best = self._best_installed()
+            path = best.path if best is not None else None
+        if path is not None:
+            return path
+        name = wanted or models.DEFAULT_MODEL
+        if not self._settings.download:
+            raise ModelError(f"The model {name} is not installed.", f"Fetch it: agent models pull {name}")
+        return models.pull(name, self._progress)
+
+    def _make(self, path: Path) -> LlamaCpp:
+        from chains.llm import LlamaCpp
+
+        llm = LlamaCpp(
+            model_path=str(path),
+            n_gpu_layers=self._settings.gpu_layers,
+            n_threads=self._settings.threads,
+            temperature=self._settings.temperature,
+            seed=self._settings.seed,
+        )
+        llm.on_prefill = lambda done, total: self._progress(Progress("prefill", done, total))
+        return llm
+
+    def label(self) -> str:
+        """What to call it, without loading anything."""
+        from agent import models
+
+        if self._llm is not None:
+            return Path(self._llm.model_path).stem
+        if self._settings.model:
+            return self._settings.model
+        best = self._best_installed()
+        return best.name if best is not None else f"{models.DEFAULT_MODEL} (not downloaded)"
+
+    def _best_installed(self) -> InstalledModel | None:
+        from agent import models
+        from agent.hardware import detect
+
+        return models.choose_default(detect().memory_available, self._models_dirs())
+
+    def _models_dirs(self) -> list[Path]:
+        return [Path(directory) for directory in self._settings.models_dirs]
