@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.language_models import LangSmithParams
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import (
-    AIMessage,
     AIMessageChunk,
     BaseMessage,
 )
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from chains import tools as calling
+from chains.bound import BoundChat
 from chains.conversation import conversation
+from chains.drafting import Drafted, Pace, Plain
 from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
 from chains.gguf import GgufInfo, read_gguf
 from chains.runtime import (
@@ -47,7 +47,7 @@ from chains.runtime import (
 from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from langchain_core.tools import BaseTool
+    pass
 
 # More context than this is not taken unasked: its memory would be spent on what a question rarely needs.
 DEFAULT_CTX = 8_192
@@ -61,7 +61,7 @@ _NOT_WRITERS = frozenset(
 _CODELLAMA_ROPE_BASE = 1e6
 _CALL_OPTIONS = frozenset(
     """temperature top_k top_p min_p repeat_penalty seed grammar json_schema max_tokens cancel tools
-    tool_choice""".split()
+    tool_choice draft""".split()
 )
 
 
@@ -77,6 +77,7 @@ class _Request:
     drops_space: bool
     cancels: tuple[threading.Event, ...]
     turn: calling.TurnReader | None = None
+    drafts: bool = False
 
     def cancelled(self) -> bool:
         """Whether somebody asked to stop."""
@@ -95,11 +96,11 @@ class _State:
     family: Family | None = None
 
 
-class LlamaCpp(BaseChatModel):
+class LlamaCpp(BoundChat):
     """A GGUF model run by llama.cpp. One generation at a time; the first call or `load()` loads the weights.
 
     A call takes `max_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`, `seed`, `grammar`
-    (GBNF), `json_schema` (a dict) and `cancel` (a `threading.Event`) as keyword arguments, beside `stop`.
+    (GBNF), `json_schema` (a dict), `draft` and `cancel` (a `threading.Event`) as keyword arguments, beside `stop`.
     Any model calls tools (`bind_tools`): a grammar holds it to calls that are well formed.
     """
 
@@ -125,6 +126,9 @@ class LlamaCpp(BaseChatModel):
     seed: int | None = None
     """None draws a new seed for each call."""
     stop: list[str] | None = None
+    draft: str = ""
+    """"prompt" tries what stands in the prompt as a draft of the answer: faster where text is rewritten, never
+    another answer, and left alone as soon as it is measured not to be faster. Empty for none."""
     on_prefill: Callable[[int, int], None] | None = Field(default=None, exclude=True)
     """Called with tokens read and tokens in all while the prompt is read."""
 
@@ -394,66 +398,6 @@ class LlamaCpp(BaseChatModel):
             cancel.set()
             await asyncio.wait([thread])
 
-    def with_structured_output(
-        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """A runnable whose answers are objects of `schema` (a pydantic class, a TypedDict or a JSON schema).
-
-        The model is held to the schema by a grammar; nothing in the prompt tells it what the fields mean.
-        """
-        from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-        from langchain_core.runnables import RunnableLambda, RunnableMap, RunnablePassthrough
-        from langchain_core.utils.function_calling import convert_to_json_schema
-
-        if (
-            kwargs.pop("method", "json_schema") not in ("json_schema", "json_mode")
-            or kwargs.pop("strict", None) is False
-        ):
-            raise UsageError("LlamaCpp makes structured output by a grammar (method='json_schema') only.")
-        parser: Any = JsonOutputParser()
-        if isinstance(schema, dict):
-            json_schema = schema
-        elif issubclass(schema, BaseModel):
-            json_schema, parser = schema.model_json_schema(), PydanticOutputParser(pydantic_object=schema)
-        else:
-            json_schema = convert_to_json_schema(schema)
-        model = self.bind(json_schema=json_schema, **kwargs)
-        if not include_raw:
-            structured: Runnable[LanguageModelInput, dict[str, Any] | BaseModel] = model | parser
-            return structured
-
-        def parse(raw: AIMessage) -> dict[str, Any]:
-            try:
-                return {"raw": raw, "parsed": parser.invoke(raw), "parsing_error": None}
-            except ValueError as error:
-                return {"raw": raw, "parsed": None, "parsing_error": error}
-
-        return (
-            RunnableMap(raw=model) | RunnablePassthrough() | RunnableLambda(lambda found: parse(found["raw"]))
-        )
-
-    def bind_tools(
-        self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
-        *,
-        tool_choice: str | bool | dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """A runnable that may call these tools, one call in a turn, whatever model it is.
-
-        A grammar holds calls to the tools' names and schemas, strings to a bounded length; `pattern` and the
-        like are left to the tools. An answer cannot begin with a brace or a code fence, which tell a call.
-
-        :param tool_choice: None or "auto": a call or an answer; "any", "required" or True: a call; "none": an
-            answer; a tool's name: a call of that tool.
-        :raises UsageError: a schema that cannot be made a grammar, or a choice that is no tool.
-        """
-        from langchain_core.utils.function_calling import convert_to_openai_tool
-
-        listed = [convert_to_openai_tool(tool) for tool in tools]
-        calling.grammar(calling.offer(listed, tool_choice))
-        return self.bind(tools=listed, tool_choice=tool_choice, **kwargs)
-
     # -- one generation ----------------------------------------------------------------------------
 
     @contextmanager
@@ -512,7 +456,17 @@ class LlamaCpp(BaseChatModel):
         sampling = self._sampling(options)
         ends = stop_ids(family, runtime.vocabulary)
         turn = calling.TurnReader() if offered else None
-        return _Request(prompt, sampling, min(wanted, room), stops, ends, family.drops_space, cancels, turn)
+        drafts = self._drafts(options, runtime) and turn is None
+        return _Request(
+            prompt, sampling, min(wanted, room), stops, ends, family.drops_space, cancels, turn, drafts
+        )
+
+    def _drafts(self, options: dict[str, Any], runtime: Runtime) -> bool:
+        wanted = options.get("draft")
+        wanted = self.draft if wanted is None else wanted
+        if wanted not in ("", "prompt"):
+            raise UsageError(f"There is no draft {wanted!r}.", 'Choose "prompt", or "" for none.')
+        return bool(wanted) and runtime.forgets_parts
 
     def _too_long(self, tokens: int, n_ctx: int) -> ContextTooSmall:
         most = self.info.context_length
@@ -563,16 +517,22 @@ class LlamaCpp(BaseChatModel):
     ) -> Generator[ChatGenerationChunk, None, str]:
         """Yield the answer's text as it comes; the return value says why it ended."""
         sampler = runtime.sampler(request.sampling)
-        vocabulary, turn, token = runtime.vocabulary, request.turn, -1
+        turn = request.turn
+
+        def ends(token: int) -> bool:
+            # A grammar that is complete allows llama.cpp's end tokens, which may not be the family's.
+            by_grammar = request.sampling.grammar and runtime.vocabulary.ends(token)
+            return token in request.stop_ids or bool(by_grammar)
+
+        read = counts.prompt - counts.cached
+        rate = read / counts.prefill_seconds if counts.prefill_seconds > 0 else 0.0
+        steps = Drafted(runtime, sampler, ends, Pace(rate)) if request.drafts else Plain(runtime, sampler)
         try:
             while counts.written < request.max_tokens:
                 if request.cancelled():
                     return "cancelled"
-                if counts.written:
-                    runtime.append(token)
-                token = sampler.next()
-                # A grammar that is complete allows llama.cpp's end tokens, which may not be the family's.
-                if token in request.stop_ids or (request.sampling.grammar and vocabulary.ends(token)):
+                token = steps.next(request.max_tokens - counts.written)
+                if ends(token):
                     return "stop"
                 counts.written += 1
                 text = writer.feed(token)
@@ -589,6 +549,7 @@ class LlamaCpp(BaseChatModel):
                     return "stop"
             return "length"
         finally:
+            counts.drafted, counts.accepted = steps.drafted, steps.accepted
             sampler.close()
 
     def _last(
@@ -612,6 +573,8 @@ class LlamaCpp(BaseChatModel):
             "prefill_seconds": round(counts.prefill_seconds, 4),
             "generation_seconds": round(counts.generation_seconds, 4),
         }
+        if counts.drafted:
+            metadata |= {"draft_tokens": counts.drafted, "draft_accepted": counts.accepted}
         if sampling.temperature > 0:
             metadata["seed"] = sampling.seed
         message = AIMessageChunk(
@@ -633,6 +596,8 @@ class _Counts:
     written: int = 0
     prefill_seconds: float = 0.0
     generation_seconds: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Writer:

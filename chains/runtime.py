@@ -303,6 +303,21 @@ class Runtime:
         """Read one token more."""
         self._decode([token], None)
 
+    def extend(self, ids: Sequence[int]) -> None:
+        """Read several tokens more, at most a batch, and keep the logits behind each of them."""
+        self._decode(ids, None, every=True)
+
+    def forget(self, length: int) -> None:
+        """Forget everything behind `length`; see `forgets_parts`."""
+        self._cut(length)
+
+    @property
+    def forgets_parts(self) -> bool:
+        """Whether the last tokens can be taken back: recurrent models keep no state for each token."""
+        return not (
+            self._lib.llama_model_is_recurrent(self._model) or self._lib.llama_model_is_hybrid(self._model)
+        )
+
     def _cut(self, length: int) -> int:
         """Forget everything behind `length`, also what an interrupted call left there.
 
@@ -314,7 +329,7 @@ class Runtime:
         del self.tokens[length:]
         return length
 
-    def _decode(self, ids: Sequence[int], stopped: Callable[[], bool] | None) -> None:
+    def _decode(self, ids: Sequence[int], stopped: Callable[[], bool] | None, *, every: bool = False) -> None:
         batch, past = self._batch, len(self.tokens)
         batch.n_tokens = len(ids)
         for index, token in enumerate(ids):
@@ -322,7 +337,7 @@ class Runtime:
             batch.pos[index] = past + index
             batch.seq_id[index][0] = 0
             batch.n_seq_id[index] = 1
-            batch.logits[index] = 0
+            batch.logits[index] = every
         batch.logits[len(ids) - 1] = 1
         code = self._call_decode(stopped)
         if code != 0:
@@ -568,15 +583,15 @@ class Sampler:
             lib.llama_sampler_init_dist(sampling.seed),
         ]
 
-    def next(self) -> int:
-        """The next token."""
+    def next(self, at: int = -1) -> int:
+        """The next token, by the logits behind the token `at` of the last batch: the last one."""
         if self._grammar is None:
-            return int(self._lib.llama_sampler_sample(self._chain, self._ctx, -1))
-        return self._next_by_grammar()
+            return int(self._lib.llama_sampler_sample(self._chain, self._ctx, at))
+        return self._next_by_grammar(at)
 
-    def _next_by_grammar(self) -> int:
+    def _next_by_grammar(self, at: int) -> int:
         """Try the likeliest first: asking a grammar about one token is cheap, about all it is not."""
-        logits = self._lib.llama_get_logits_ith(self._ctx, -1)
+        logits = self._lib.llama_get_logits_ith(self._ctx, at)
         chosen = self._candidates.choose(logits, self._chain, None)
         if not self._candidates.allowed(chosen, self._grammar):
             chosen = self._candidates.choose(logits, self._chain, self._grammar)

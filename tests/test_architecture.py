@@ -24,7 +24,13 @@ HEAVY = {
     *("tree_sitter_language_pack", "langgraph", "pydantic"),
 }
 # What is LangChain's by its nature: the model, the retriever. They are imported by name, never by a package.
-LANGCHAIN_MODULES = {"chains/conversation.py", "chains/deep.py", "chains/llm.py", "chains/retriever.py"}
+LANGCHAIN_MODULES = {
+    "chains/bound.py",
+    "chains/conversation.py",
+    "chains/deep.py",
+    "chains/llm.py",
+    "chains/retriever.py",
+}
 
 DOORS: dict[str, set[str]] = {
     "chromadb": {"indexers/store.py"},
