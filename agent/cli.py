@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands import Job, ask, chat, doctor, index, map, models, search, status
+from agent.commands import Job, ask, chat, doctor, hook, index, map, models, review, search, status
 from agent.output import Output
 from indexers.errors import AgentError, UsageError
 
@@ -62,14 +62,21 @@ app = typer.Typer(
     epilog='Start here: agent ask "How is this repository built?"',
 )
 models_app = typer.Typer(help="List, fetch and find models.", rich_markup_mode=None)
+hook_app = typer.Typer(help="Review every commit before it is made.", rich_markup_mode=None)
 app.command("ask")(ask.command)
 app.command("chat")(chat.command)
 app.command("search")(search.command)
 app.command("map")(map.command)
+app.command("review")(review.command)
+app.add_typer(hook_app, name="hook")
 app.command("index")(index.command)
 app.command("status")(status.command)
 app.add_typer(models_app, name="models")
 app.command("doctor")(doctor.command)
+hook_app.command("install")(hook.install_command)
+hook_app.command("uninstall")(hook.uninstall_command)
+hook_app.command("status")(hook.status_command)
+hook_app.command("run")(hook.run_command)
 models_app.command("list")(models.list_command)
 models_app.command("pull")(models.pull_command)
 models_app.command("path")(models.path_command)
@@ -147,7 +154,7 @@ def _run(shared: list[str], own: list[str], output: Output) -> int:
         output.close()
         return 0
     # What typed nothing is shown the help.
-    plan = _parse([*shared, *own, *(["--help"] if own in ([], ["models"]) else [])])
+    plan = _parse([*shared, *own, *(["--help"] if own in ([], ["models"], ["hook"]) else [])])
     if not isinstance(plan, Plan):
         return int(plan or 0)  # --help was answered while parsing
     output.quiet = plan.quiet

@@ -41,7 +41,9 @@ class Settings:
     `context_tokens` is what sources may cost and `max_tokens` what an answer may. `exclude` are path patterns
     left out of the index, `models_dirs` are searched for GGUF files besides our own, `download` allows
     fetching a missing model, `background` lets search, ask and chat leave the vectors that are still to come to a
-    worker process, `warnings` are sentences for people.
+    worker process. `review_block_at` is the severity from which a finding stops a commit, `review_deadline` is seconds,
+    `review_fail_mode` says whether what was not reviewed passes (`open`) or not (`closed`). `warnings` are sentences
+    for people.
     """
 
     model: str | None = None
@@ -59,6 +61,10 @@ class Settings:
     max_file_bytes: int = _INDEX.max_file_bytes
     include_untracked: bool = _INDEX.include_untracked
     color: str = "auto"
+    review_block_at: str = "high"
+    review_deadline: float = 20.0
+    review_fail_mode: str = "open"
+    review_model: str | None = None
     warnings: tuple[str, ...] = ()
 
     def index_config(self) -> IndexConfig:
@@ -130,6 +136,25 @@ def _color(value: object) -> str:
     return str(value)
 
 
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 86_400:
+        raise _WrongValue("a number of seconds from 1 to 86400")
+    return float(value)
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise _WrongValue("one of " + ", ".join(choices))
+        return str(value)
+
+    return parse
+
+
+# From the least to the gravest, and what passes from the mildest to the strictest.
+SEVERITIES = ("low", "medium", "high", "critical")
+FAIL_MODES = ("open", "closed")
+
 # Every key of the user file, of the environment (AGENT_ and the key in capitals) and of the flags.
 KEYS: Mapping[str, Callable[[object], object]] = {
     "model": _text,
@@ -147,9 +172,15 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "max_file_bytes": _whole(1),
     "include_untracked": _truth,
     "color": _color,
+    "review_block_at": _one_of(*SEVERITIES),
+    "review_deadline": _seconds,
+    "review_fail_mode": _one_of(*FAIL_MODES),
+    "review_model": _text,
 }
 COLOR_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "AGENT_COLOR")
 TIGHTENING = ("exclude", "max_file_bytes")
+# What a repository may say of its reviews; it counts as committed, not as it lies in the work tree.
+REVIEW_TIGHTENING = ("review_block_at", "review_fail_mode")
 LISTS = ("models_dirs", "exclude")
 NUMBERS = ("context_tokens", "max_tokens", "threads", "gpu_layers", "seed", "max_file_bytes")
 assert set(KEYS) == {field.name for field in fields(Settings)} - {"warnings"}
@@ -234,12 +265,21 @@ def _repository_limits(path: Path, warnings: list[str]) -> dict[str, Any]:
     for key, value in _parse(data, path).items():
         if key in TIGHTENING:
             limits[key] = _checked(key, value, str(path))
-        else:
+        elif key not in REVIEW_TIGHTENING:
             warnings.append(
                 f"{path}: {key!r} was ignored; "
                 "a repository may only add to 'exclude' and lower 'max_file_bytes'."
             )
     return limits
+
+
+def review_limits(data: bytes, where: str) -> dict[str, str]:
+    """What a repository's settings file, as committed, asks of its reviews: only what can make them stricter.
+
+    :raises UsageError: it is no TOML, or a value does not fit.
+    """
+    values = _parse(data, Path(where))
+    return {key: _checked(key, values[key], where) for key in REVIEW_TIGHTENING if key in values}
 
 
 def _environment_values(environ: Mapping[str, str]) -> dict[str, object]:
@@ -264,7 +304,7 @@ def _typed(key: str, text: str) -> object:
     try:
         if key in NUMBERS:
             return int(text)
-        if key == "temperature":
+        if key in ("temperature", "review_deadline"):
             return float(text)
     except ValueError:
         pass

@@ -313,6 +313,10 @@ class Output:
         _lenient(sys.stdin, "replace")
         return sys.stdin.read()
 
+    def read_bytes(self, most: int) -> bytes:
+        """What is piped in, byte for byte; at most one byte more than `most`, by which too much is told."""
+        return sys.stdin.buffer.read(most + 1)
+
     def read_line(self, prompt: str) -> str | None:
         """One line typed or piped in, without its line end; None when there is no more."""
         if self.typed:

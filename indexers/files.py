@@ -115,6 +115,9 @@ _MARKS = (
 )
 
 
+_ANY = IndexConfig()
+
+
 class _Skip(Exception):
     """Inside this module: the file is left out."""
 
@@ -167,6 +170,25 @@ def read_source(root: Path, file: TrackedFile, config: IndexConfig) -> SourceFil
         return _judge_text(file.path, data, text, encoding)
     except _Skip as skip:
         return Skipped(file.path, skip.reason, skip.detail)
+
+
+def text_of(data: bytes) -> str | Skipped:
+    """Bytes in hand as text with `\\n` at line ends, empty ones too; or why they are no text."""
+    try:
+        return _decode_as_is(data)[0].replace("\r\n", "\n")
+    except _Skip as skip:
+        return Skipped("", skip.reason, skip.detail)
+
+
+def passed_over(path: str, text: str) -> Skipped | None:
+    """Why nobody would read this file: what its path and its text say, whatever its size; None for all others."""
+    try:
+        _judge_path(path, _ANY)
+        if text:
+            _judge_text(path, text[:_LFS_POINTER_BYTES].encode("utf-8", "replace"), text, "")
+    except _Skip as skip:
+        return Skipped(path, skip.reason, skip.detail)
+    return None
 
 
 # --- by name --------------------------------------------------------------------------------------

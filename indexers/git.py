@@ -57,9 +57,12 @@ _ENVIRONMENT = {
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "cat-file": (),
     "check-ignore": (),
+    "config": ("--get-all",),
     "diff": ("--cached", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all"),
     "diff-index": ("--cached",),
+    "diff-tree": ("--raw",),
     "for-each-ref": (),
+    "grep": ("--no-textconv", "--no-ext-grep", "--no-recurse-submodules"),
     "hash-object": ("--no-filters",),
     "ls-files": (),
     "ls-tree": (),
@@ -72,6 +75,8 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 _FORBIDDEN: Mapping[str, frozenset[str]] = {
     "cat-file": frozenset({"--textconv", "--filters"}),
     "diff": frozenset({"--output", "--ext-diff", "--textconv"}),
+    "diff-tree": frozenset({"--output", "--ext-diff", "--textconv", "-p", "-u", "--patch"}),
+    "grep": frozenset({"-O", "--open-files-in-pager", "--textconv", "--ext-grep", "--no-index"}),
     "hash-object": frozenset({"-w"}),
     "ls-files": frozenset({"-m", "--modified"}),
 }
@@ -142,6 +147,15 @@ class Repository:
         answer = self._ask("symbolic-ref", "--quiet", "HEAD")
         return None if answer is None else os.fsdecode(answer).removeprefix("refs/heads/")
 
+    def hooks_dir(self) -> Path:
+        """Where git looks for this repository's hooks: core.hooksPath, else the `hooks` of its git directory."""
+        found = self.run(
+            "config", "-z", "--type=path", "--get-all", "core.hooksPath", accept=frozenset({0, 1})
+        )
+        # The last one is ours, which keeps git from running any.
+        values = found.split(b"\0")[:-2]
+        return Path(self.root, os.fsdecode(values[-1])) if values else self.common_dir / "hooks"
+
     def identity(self) -> str:
         """A hex id for this work tree, the same as long as it stays where it is; names its cache directory.
 
@@ -155,14 +169,23 @@ class Repository:
         """A hex id that the linked worktrees of a repository share; names what is kept by content alone."""
         return hashlib.sha256(os.fsencode(self.common_dir)).hexdigest()[:20]
 
-    def run(self, *args: str | bytes, stdin: bytes | None = None, timeout: float = TIMEOUT_SECONDS) -> bytes:
+    def run(
+        self,
+        *args: str | bytes,
+        stdin: bytes | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        env: Mapping[str, str] | None = None,
+        accept: frozenset[int] = frozenset({0}),
+    ) -> bytes:
         """What an allowed git command writes to stdout, run at the root.
 
+        :param env: `GIT_*` variables to set, for a hook that must read the index git names in GIT_INDEX_FILE.
+        :param accept: exit codes that are no failure.
         :raises RepositoryError: it failed, in git's own words, or took longer than `timeout` seconds.
         :raises ValueError: the command is not one that was measured to be safe.
         """
-        answer = _invoke(_usable_git(self.root), args, cwd=self.root, stdin=stdin, timeout=timeout)
-        if answer.returncode != 0:
+        answer = _invoke(_usable_git(self.root), args, cwd=self.root, stdin=stdin, timeout=timeout, env=env)
+        if answer.returncode not in accept:
             raise _failure(args, answer, self.root)
         return answer.stdout
 

@@ -49,6 +49,8 @@ DOORS: dict[str, set[str]] = {
 }
 ENVIRONMENT = {
     *("agent/config.py", "agent/paths.py", "agent/models.py", "agent/download.py"),
+    # What git tells its hooks stands nowhere else.
+    "agent/hook_environment.py",
     # They hand a clean environment on to git and pip; nothing is decided by what is in it.
     *("indexers/git.py", "agent/wheels.py"),
 }
@@ -57,7 +59,11 @@ PRINTING = {"agent/output.py"}
 HOLDS_STDOUT = {"agent/cli.py"}
 # One boundary, and how many exceptions to that: an error carried from a thread to the task that awaits it,
 # and a library that raises nothing more precise.
-BROAD_EXCEPT = {"agent/cli.py": 9, "chains/llm.py": 1, "indexers/embedding.py": 1}
+# The hook is a boundary too, and so is the process in which a review runs: its parent tells.
+BROAD_EXCEPT = {
+    **{"agent/cli.py": 9, "chains/llm.py": 1, "indexers/embedding.py": 1},
+    **{"agent/commands/hook.py": 1, "agent/guard.py": 1},
+}
 BANNED = {"langchain_community", "llama_index", "requests", "git"}
 
 
@@ -221,7 +227,8 @@ def test_no_module_runs_anything_when_imported(path: Path) -> None:
 @each_module()
 def test_nothing_exits_below_the_command_line(path: Path) -> None:
     # A forked worker is a process of its own, and ends itself.
-    if name_of(path) in {"agent/cli.py", "agent/__main__.py", "agent/output.py", "indexers/children.py"}:
+    forks = {"indexers/children.py", "agent/guard.py"}
+    if name_of(path) in {"agent/cli.py", "agent/__main__.py", "agent/output.py", *forks}:
         return
     calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
     assert not calls & {"sys.exit", "exit", "quit", "os._exit", "os.abort"}

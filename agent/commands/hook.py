@@ -1,0 +1,232 @@
+"""`agent hook`: puts the review before every commit, takes it away again, and is what git then runs."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.commands import Job, JsonOption, RepoOption
+from agent.output import Output, show_path
+from indexers.errors import AgentError, UsageError
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.review import Request
+    from indexers.git import Repository
+
+# What the script in the hooks directory takes for our answers: a Python that cannot start ends with 1.
+_AS_SCRIPT = {1: 11, 3: 13}
+_NOTHING_PUSHED = "0"
+
+
+def install_command(
+    pre_push: Annotated[bool, typer.Option("--pre-push", help="Also review what is pushed.")] = False,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background",
+            help="Only checks before a commit; the model reads after it and reports at the next.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What could not be reviewed is not committed.")
+    ] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Also where core.hooksPath serves other repositories.")
+    ] = False,
+    repo: RepoOption = Path(),
+) -> Job:
+    """Review every commit of this repository before it is made.
+
+    An existing hook stays and runs first. core.hooksPath is respected. Git skips hooks for --no-verify, rebase,
+    cherry-pick and revert: agent review --range in CI catches what went past.
+    """
+    return Job(
+        partial(install, pre_push=pre_push, background=background, strict=strict, shared=shared, repo=repo)
+    )
+
+
+def uninstall_command(repo: RepoOption = Path()) -> Job:
+    """Take the review out of this repository's hooks and put back what was there."""
+    return Job(partial(uninstall, repo=repo))
+
+
+def status_command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
+    """Which hooks run the review."""
+    return Job(partial(status, repo=repo, json=json), json=json)
+
+
+def run_command(
+    stage: Annotated[str, typer.Argument(metavar="STAGE")] = "pre-commit",
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUMENTS")] = None,
+    as_script: Annotated[bool, typer.Option("--as-script", hidden=True)] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What could not be reviewed does not pass.")
+    ] = False,
+    background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
+) -> Job:
+    """What git, or the pre-commit framework, runs: reviews what the stage is about.
+
+    Exit code: 0 go on, 1 a finding blocks, 3 with --strict: not reviewed in full.
+    """
+    del arguments  # a remote's name and address: nothing depends on them
+    return Job(partial(run, stage=stage, as_script=as_script, strict=strict, background=background))
+
+
+def install(
+    output: Output, *, pre_push: bool, background: bool, strict: bool, shared: bool, repo: Path
+) -> int:
+    """Write the hooks."""
+    from agent import hooks
+    from indexers.git import Repository
+
+    stages = [hooks.PRE_COMMIT, hooks.PRE_MERGE, *([hooks.PRE_PUSH] if pre_push else [])]
+    stages += [hooks.POST_COMMIT] if background else []
+    options = [*(["--strict"] if strict else []), *(["--background"] if background else [])]
+    for path in hooks.install(Repository.discover(repo), stages, options, shared=shared):
+        output.line(f"installed {show_path(path)}")
+    output.note("skip it once: git commit --no-verify; take it out: agent hook uninstall")
+    return 0
+
+
+def uninstall(output: Output, *, repo: Path) -> int:
+    """Remove the hooks."""
+    from agent import hooks
+    from indexers.git import Repository
+
+    removed = hooks.uninstall(Repository.discover(repo))
+    for path in removed:
+        output.line(f"removed {show_path(path)}")
+    if not removed:
+        output.note("no hook of ours is installed here")
+    return 0
+
+
+def status(output: Output, *, repo: Path, json: bool) -> int:
+    """Show the hooks."""
+    from agent import hooks
+    from indexers.git import Repository
+
+    found = hooks.states(Repository.discover(repo))
+    if json:
+        output.json({"hooks": found})
+        return 0
+    for state in found:
+        word = "installed" if state.installed else "not installed"
+        if state.installed and not state.current:
+            word += ", but by another installation: agent hook install"
+        if state.installed and not state.executable:
+            word += ", but not executable, so git ignores it: agent hook install"
+        if state.other:
+            word += "; another hook runs before it" if state.installed else "; another hook is there"
+        output.line((f"{state.stage:<17}", "bold"), word)
+    return 0
+
+
+def run(output: Output, *, stage: str, as_script: bool, strict: bool, background: bool) -> int:
+    """Review; whatever goes wrong with that itself stops a commit only where the user wants it to."""
+    started = time.monotonic()
+    try:
+        code = _run(output, stage, strict, background, started)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:  # noqa: BLE001 (the boundary of the hook: our bugs are no reason to lose a commit)
+        code = _failed(output, error, strict)
+    return _AS_SCRIPT.get(code, code) if as_script else code
+
+
+def _failed(output: Output, error: Exception, strict: bool) -> int:
+    if isinstance(error, AgentError):
+        output.error(f"NOT REVIEWED: {error.message}", error.remedy)
+    else:
+        output.error(
+            f"NOT REVIEWED: this is a bug in agent review: {type(error).__name__}: {str(error)[:300]}"
+        )
+        output.trace(traceback.format_exc())
+    return 3 if strict or _closed() else 0
+
+
+def _closed() -> bool:
+    """Whether the user wants nothing to pass that was not reviewed, as far as that can be told now."""
+    from agent.config import load_settings
+
+    try:
+        return load_settings(None, {}).review_fail_mode == "closed"
+    except AgentError:
+        return False
+
+
+def _run(output: Output, stage: str, strict: bool, background: bool, started: float) -> int:
+    from agent.config import load_settings
+    from indexers.git import Repository
+
+    repository = Repository.discover(Path())
+    settings = load_settings(None, {})
+    output.recolor(settings.color)
+    code = 0
+    for request in _requests(output, repository, stage):
+        code = max(
+            code,
+            _reviewed(output, repository, settings, replace(request, strict=strict), started),
+            key=_gravity,
+        )
+    return code
+
+
+def _gravity(code: int) -> int:
+    return (0, 3, 1).index(code) if code in (0, 3, 1) else 3
+
+
+def _reviewed(
+    output: Output, repository: Repository, settings: Settings, request: Request, started: float
+) -> int:
+    from agent.commands import review as command
+    from agent.commands import review_text
+
+    report = command.reviewed(repository, settings, request, started)
+    review_text.show(output, report)
+    if report.blocking:
+        output.note(
+            "Mend it; or accept it: agent review --accept; or commit all the same: git commit --no-verify"
+        )
+    return report.exit_code
+
+
+def _requests(output: Output, repository: Repository, stage: str) -> Sequence[Request]:
+    """What the stage is about: the index, or each range that is pushed."""
+    from agent.hook_environment import index_file, pushed_range
+    from agent.hooks import PRE_COMMIT, PRE_MERGE, PRE_PUSH
+    from agent.review import Request
+
+    if stage == PRE_PUSH:
+        pushed = pushed_range()
+        ranges = [pushed] if pushed else _pushed(repository, output.read_bytes(1_000_000))
+        return [Request(range=item) for item in ranges]
+    if stage in (PRE_COMMIT, PRE_MERGE):
+        pushed = pushed_range()
+        return [Request(range=pushed) if pushed else Request(index_file=index_file(repository))]
+    raise UsageError(
+        f"There is no stage {stage!r} to review at.", f"Use {PRE_COMMIT}, {PRE_MERGE} or {PRE_PUSH}."
+    )
+
+
+def _pushed(repository: Repository, lines: bytes) -> list[str]:
+    """The ranges of a push, from the lines git writes to its hook; deletions and what is known remotely left out."""
+    from indexers.revisions import new_since
+
+    found: list[str] = []
+    for line in lines.decode("utf-8", "replace").splitlines():
+        words = line.split(" ")
+        if len(words) != 4 or not words[1].strip(_NOTHING_PUSHED):
+            continue
+        start = words[3] if words[3].strip(_NOTHING_PUSHED) else new_since(repository, words[1])
+        if start:
+            found.append(f"{start}..{words[1]}")
+    return list(dict.fromkeys(found))

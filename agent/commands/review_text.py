@@ -1,0 +1,114 @@
+"""A review as people read it: findings first, then what was looked at, then what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from agent.output import Output, Styled, count_text, seconds_text, show_label, show_path
+from chains.review_types import MODEL, Finding, Outcome, ReviewReport, Severity, Unreviewed
+
+_STYLES = {
+    Severity.LOW: "dim",
+    Severity.MEDIUM: "yellow",
+    Severity.HIGH: "bold red",
+    Severity.CRITICAL: "bold red",
+}
+# More than this nobody reads in a terminal; the other formats have them all.
+_MOST_SHOWN = 50
+
+
+def show(output: Output, report: ReviewReport) -> None:
+    """The whole report on stdout."""
+    for item in report.findings[:_MOST_SHOWN]:
+        for parts in _finding(item, blocking=item in report.blocking):
+            output.line(*parts)
+    if len(report.findings) > _MOST_SHOWN:
+        output.line(
+            f"... and {len(report.findings) - _MOST_SHOWN:,} findings more: --format json shows them all"
+        )
+    show_summary(output, report)
+
+
+def show_summary(output: Output, report: ReviewReport) -> None:
+    """What was looked at, what was not, and what is not shown."""
+    output.line(*_summary(report))
+    for line in _unreviewed(report.unreviewed):
+        output.line(line)
+    for line in _beside(report):
+        output.line((line, "dim"))
+    for note in report.notes:
+        output.note((note, "yellow"))
+
+
+def _finding(item: Finding, *, blocking: bool) -> Iterator[Sequence[Styled]]:
+    head = f"{show_path(item.path)}:{item.line}"
+    said = (
+        f" (model, {item.probability:.0%} sure)"
+        if item.source == MODEL and item.probability is not None
+        else ""
+    )
+    word = item.severity.value + (", blocks" if blocking else "")
+    yield [(head, "bold"), "  ", (word, _STYLES[item.severity]), f"  [{item.category}]{said} {item.message}"]
+    if item.quote:
+        yield [(f"    {item.quote}", "dim")]
+    if item.suggestion is not None:
+        yield [("    suggested:", "green")]
+        for line in item.suggestion.text.split("\n"):
+            yield [(f"    + {line}", "green")]
+
+
+def _summary(report: ReviewReport) -> Sequence[Styled]:
+    """One line that says what was done, in words that never make more of it."""
+    hunks, files = len(report.reviewed), len({item.path for item in report.reviewed})
+    by_model = sum(item.by_model for item in report.reviewed)
+    read = f"{count_text(hunks, 'hunk')} in {count_text(files, 'file')} of {report.title}"
+    who = f", {by_model:,} of them by {report.model}" if by_model else ", by the checks alone"
+    time = seconds_text(report.seconds)
+    if report.outcome is Outcome.NOTHING:
+        return [f"Nothing to review in {report.title} ({time})."]
+    if report.outcome is Outcome.NOT_REVIEWED:
+        return [
+            ("NOT REVIEWED in full", "bold yellow"),
+            f": read {read}{who if hunks else ''} ({time}); nothing found there.",
+        ]
+    if report.outcome is Outcome.CLEAN:
+        return [("Nothing found", "green"), f" in {read}{who} ({time})."]
+    count, blocking = len(report.findings), len(report.blocking)
+    words = count_text(count, "finding") + (f", {blocking:,} blocking" if blocking else ", none blocking")
+    return [(words, "bold"), f" in {read}{who} ({time})."]
+
+
+def _unreviewed(items: Iterable[Unreviewed]) -> Iterator[Styled]:
+    by_reason: dict[str, list[Unreviewed]] = {}
+    for item in items:
+        by_reason.setdefault(f"{item.reason.value}{': ' + item.detail if item.detail else ''}", []).append(
+            item
+        )
+    for reason, lost in by_reason.items():
+        yield (f"Not reviewed, {reason}:", "yellow")
+        for item in lost[:_MOST_SHOWN]:
+            whole = not item.start_line
+            yield "    " + (
+                show_path(item.path) if whole else show_label(item.path, item.start_line, item.end_line)
+            )
+        if len(lost) > _MOST_SHOWN:
+            yield f"    ... and {len(lost) - _MOST_SHOWN:,} places more"
+
+
+def _beside(report: ReviewReport) -> Iterator[str]:
+    reasons: dict[str, int] = {}
+    for item in report.exempt:
+        reason = item.reason.partition(" (")[0]
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        words = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        yield f"Nothing to read in {count_text(len(report.exempt), 'file')}: {words}."
+    if report.suppressed:
+        yield f"{count_text(len(report.suppressed), 'finding')} switched off in their lines by 'agent: ignore[...]'."
+    if report.accepted:
+        yield f"{count_text(len(report.accepted), 'finding')} accepted before."
+    if sum(report.rejected.values()):
+        words = ", ".join(f"{count:,} {reason}" for reason, count in report.rejected.items())
+        yield f"Of what the model said, this did not stand and is not shown: {words}."
+    if report.cached:
+        yield f"{count_text(report.cached, 'verdict')} from earlier reviews of the same lines."

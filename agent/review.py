@@ -1,0 +1,90 @@
+"""One review from end to end: what to read, by which policy, with which model; in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent import baseline
+from agent.config import Settings
+from agent.policy import policy_of, tightened
+from chains.changes import ReadChange, read_change, read_patch
+from chains.review import Policy, review
+from chains.review_types import ReviewReport
+from chains.trees import RevisionTree
+from indexers.errors import UsageError
+from indexers.git import Repository
+from indexers.revisions import Revision, empty_tree, file_at, of_commit, of_range, staged
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to review, one of `commit`, `range` and `diff`, else what is staged; and how.
+
+    `index_file` is the index that git names to its hooks. `diff` is the bytes of a patch. `baseline` replaces the
+    user's own accepted findings. `model` None takes the settings' or the best installed one.
+    """
+
+    commit: str | None = None
+    range: str | None = None
+    diff: bytes | None = None
+    index_file: str = ""
+    block_at: str | None = None
+    strict: bool = False
+    deadline: float | None = None
+    use_model: bool = True
+    model: str | None = None
+    baseline: Path | None = None
+
+    def __post_init__(self) -> None:
+        if sum(item is not None for item in (self.commit, self.range, self.diff)) > 1:
+            raise UsageError(
+                "Review either staged changes, or a commit, or a range, or a diff: one at a time."
+            )
+
+
+def reports(
+    repository: Repository, settings: Settings, request: Request, started: float | None = None
+) -> Iterator[ReviewReport]:
+    """How far the review is, again and again; the last report is the review.
+
+    :param started: the monotonic time from which the deadline counts.
+    """
+    begun = time.monotonic() if started is None else started
+    notes: list[str] = []
+    policy = policy_of(settings, block_at=request.block_at, strict=request.strict, deadline=request.deadline)
+    revision = _revision(repository, request)
+    policy = tightened(policy, repository, revision.base, notes)
+    policy = replace(policy, accepted=baseline.accepted(repository, request.baseline, revision.base))
+    change = _change(repository, revision, request)
+    tree = None if request.diff is not None else RevisionTree(repository, revision)
+    for report in review(change, policy, tree=tree, started=begun):
+        yield replace(report, notes=(*notes, *report.notes))
+
+
+def seconds_allowed(settings: Settings, request: Request) -> float:
+    """The deadline of a review in seconds, before anything is read."""
+    policy: Policy = policy_of(settings, deadline=request.deadline)
+    return policy.deadline
+
+
+def _revision(repository: Repository, request: Request) -> Revision:
+    if request.commit is not None:
+        return of_commit(repository, request.commit)
+    if request.range is not None:
+        return of_range(repository, request.range)
+    if request.diff is not None:
+        return Revision(repository.head() or empty_tree(repository), "", "a patch")
+    return staged(repository, request.index_file)
+
+
+def _change(repository: Repository, revision: Revision, request: Request) -> ReadChange:
+    if request.diff is None:
+        return read_change(repository, revision)
+
+    def base(path: str) -> bytes | None:
+        return file_at(repository, revision.base, path, 8_000_000)
+
+    return read_patch(request.diff, base)
