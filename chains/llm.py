@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
-import os
 import secrets
 import threading
 import time
@@ -32,33 +31,28 @@ from chains.bound import BoundChat
 from chains.conversation import conversation
 from chains.drafting import Drafted, Pace, Plain
 from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
+from chains.fit import Wishes
 from chains.gguf import GgufInfo, read_gguf
+from chains.loading import Choice, choose
 from chains.runtime import (
-    MIN_CTX,
     Interrupted,
-    LoadOptions,
     Runtime,
     Sampling,
     Vocabulary,
     grammar_of,
     native,
-    supports_gpu,
 )
 from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
 
 if TYPE_CHECKING:
     pass
 
-# More context than this is not taken unasked: its memory would be spent on what a question rarely needs.
-DEFAULT_CTX = 8_192
 DEFAULT_MAX_TOKENS = 1_024
-_CTX_STEP = 256
 _LOCK_POLL_SECONDS = 0.1
 # Architectures that llama.cpp loads but that do not write text.
 _NOT_WRITERS = frozenset(
     "bert nomic-bert nomic-bert-moe jina-bert-v2 modern-bert neo-bert t5encoder t5 clip".split()
 )
-_CODELLAMA_ROPE_BASE = 1e6
 _CALL_OPTIONS = frozenset(
     """temperature top_k top_p min_p repeat_penalty seed grammar json_schema max_tokens cancel tools
     tool_choice draft""".split()
@@ -94,6 +88,7 @@ class _State:
     info: GgufInfo | None = None
     runtime: Runtime | None = None
     family: Family | None = None
+    choice: Choice | None = None
 
 
 class LlamaCpp(BoundChat):
@@ -107,11 +102,17 @@ class LlamaCpp(BoundChat):
     model_path: str
     n_ctx: int = 0
     """Context window in tokens; 0 chooses: the model's own, at most 8,192, and what memory allows."""
+    kv_type: str = ""
+    """How keys and values are kept (f16, q8_0, ...); empty chooses: f16, or q8_0 where that saves the context."""
     n_batch: int = 512
     n_threads: int | None = None
     """Threads; None (or 0) takes every core this process may run on."""
     n_gpu_layers: int | None = None
-    """Layers on the GPU; None puts all there where llama.cpp was built for one."""
+    """Layers on the GPU, as llama.cpp counts them (the output is one more); None puts there what fits."""
+    tensor_split: tuple[float, ...] = ()
+    """Shares of several GPUs; empty lets llama.cpp go by their free memory."""
+    lora_path: str = ""
+    """A LoRA adapter (GGUF) over the model."""
     flash_attn: bool = True
     memory_bytes: int | None = None
     """Memory that may be taken; None asks the system how much is available."""
@@ -149,10 +150,10 @@ class LlamaCpp(BoundChat):
             _check_writes(info)
             family = self._family(info)
             native()
-            options, notes = self._plan(info)
-            runtime = Runtime(info, options)
-            runtime.notes[:0] = notes
-            state.info, state.family, state.runtime = info, family, runtime
+            choice = self._choose(info)
+            runtime = Runtime(info, choice.options)
+            runtime.notes[:0] = choice.notes
+            state.info, state.family, state.choice, state.runtime = info, family, choice, runtime
 
     def close(self) -> None:
         """Free the model's memory. The next call loads it again."""
@@ -178,48 +179,23 @@ class LlamaCpp(BoundChat):
             )
         return FAMILIES[self.family]
 
-    def _plan(self, info: GgufInfo) -> tuple[LoadOptions, list[str]]:
-        """Every number of a load, chosen for this model and machine, and what is worth telling about it."""
-        notes: list[str] = []
-        layers = self.n_gpu_layers
-        if layers is None:
-            layers = -1 if supports_gpu() else 0
-        n_ctx = self.n_ctx or min(info.context_length or DEFAULT_CTX, DEFAULT_CTX)
-        if layers == 0:
-            n_ctx = self._fitting(info, n_ctx, notes)
-        if info.context_length and n_ctx > info.context_length:
-            notes.append(f"context of {n_ctx:,} tokens: the model was trained on {info.context_length:,}")
-        rope = 0.0
-        if (
-            not info.rope_freq_base
-            and "codellama" in info.label.replace("-", "")
-            and info.architecture == "llama"
-        ):
-            # The first conversions of CodeLlama left the key out; llama.cpp would take Llama 2's 10,000.
-            rope = _CODELLAMA_ROPE_BASE
-            notes.append("RoPE base set to 1,000,000: this CodeLlama file does not say")
-        threads = self.n_threads or _cores()
-        return LoadOptions(n_ctx, self.n_batch, threads, layers, self.flash_attn, rope), notes
-
-    def _fitting(self, info: GgufInfo, n_ctx: int, notes: list[str]) -> int:
-        """The context window that memory allows, at most `n_ctx`."""
-        available = self.memory_bytes if self.memory_bytes is not None else _available_memory()
-        fixed = info.file_bytes + compute_bytes(info, self.n_batch)
-        if fixed + n_ctx * info.kv_bytes_per_token <= available:
-            return n_ctx
-        fits = max(0, available - fixed) // max(1, info.kv_bytes_per_token) // _CTX_STEP * _CTX_STEP
-        if fits >= MIN_CTX and not self.n_ctx:
-            notes.append(
-                f"context lowered from {n_ctx:,} to {fits:,} tokens to fit {_gib(available)} of free memory"
-            )
-            return fits
-        smaller = f"lower the context to {fits:,} tokens, or " if fits >= MIN_CTX else ""
-        needed = fixed + n_ctx * info.kv_bytes_per_token
-        raise ModelError(
-            f"{info.path.name} needs {_gib(needed)} of memory with a context of {n_ctx:,} tokens "
-            f"({_gib(info.file_bytes)} of weights); {_gib(available)} are available.",
-            f"Close other programs, {smaller}choose a smaller model: agent models list",
+    def _choose(self, info: GgufInfo) -> Choice:
+        """Every number of a load, chosen for this model and machine within what was asked for."""
+        wishes = Wishes(self.n_ctx, self.n_batch, self.n_gpu_layers, self.kv_type, self.flash_attn)
+        return choose(
+            info,
+            wishes,
+            memory=self.memory_bytes,
+            threads=self.n_threads,
+            tensor_split=tuple(self.tensor_split),
+            lora=self.lora_path,
         )
+
+    @property
+    def choice(self) -> str:
+        """How the model was loaded, on one line: window, KV type, batch, threads, layers, memory; empty before."""
+        choice = self._state.choice
+        return choice.text if choice is not None else ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -672,11 +648,6 @@ def _bound_to_turn(options: dict[str, Any], grammar: str) -> dict[str, Any]:
     return {**options, "grammar": grammar}
 
 
-def compute_bytes(info: GgufInfo, n_batch: int) -> int:
-    """Memory for intermediate results: within a fifth of what llama.cpp reports for 0.5B to 34B."""
-    return 4 * n_batch * (info.vocab_size + 10 * info.embedding_length)
-
-
 def _check_writes(info: GgufInfo) -> None:
     if info.architecture in _NOT_WRITERS:
         raise ModelError(
@@ -687,18 +658,3 @@ def _check_writes(info: GgufInfo) -> None:
         raise ModelError(
             f"{info.path.name} holds a vocabulary but no weights.", "Choose a model: agent models list"
         )
-
-
-def _available_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def _cores() -> int:
-    # What this process may use: a container's share, not the host's cores.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

@@ -1,4 +1,4 @@
-"""One model loaded in llama.cpp: tokens in, tokens out. The only module that calls llama.cpp.
+"""One model loaded in llama.cpp: tokens in, tokens out. The door to llama.cpp; `measure` asks it without loading.
 
 It uses llama-cpp-python's C interface and not its `Llama` class, which redirects the whole process's stdout
 and stderr to nothing while it loads (here loading overlaps with other work) and reloads the weights to try
@@ -138,7 +138,7 @@ class _Log:
     """The last lines of llama.cpp's log: it goes to stderr otherwise, and reasons stand nowhere else."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[int, str]] = deque(maxlen=2_000)
+        self._lines: deque[tuple[int, str]] = deque(maxlen=20_000)
         self._level = 0
         self.callback: Any = None
 
@@ -164,6 +164,18 @@ class _Log:
 
 
 _log = _Log()
+
+
+def new_load_log() -> None:
+    """Forget what llama.cpp wrote so far."""
+    _log.clear()
+
+
+def load_log() -> str:
+    """What llama.cpp wrote since."""
+    return _log.text()
+
+
 _start_lock = threading.Lock()
 
 
