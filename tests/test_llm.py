@@ -24,7 +24,9 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field
 
-from chains.llm import LlamaCpp, StopFilter, Writer, compute_bytes, conversation
+from chains.fit import RAM_MARGIN
+from chains.footprint import of_file
+from chains.llm import LlamaCpp, StopFilter, Writer, conversation
 from indexers.errors import AgentError, BusyError, ContextTooSmall, ModelError, UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -618,14 +620,24 @@ def test_the_context_window_is_chosen(tmp_path: Path, tiny_codellama: Path) -> N
 
 
 def test_memory_decides_about_the_context(tiny_codellama: Path) -> None:
-    info = opened(tiny_codellama).info
-    fixed = info.file_bytes + compute_bytes(info, 512)
-    llm = opened(tiny_codellama, n_ctx=0, memory_bytes=fixed + 3000 * info.kv_bytes_per_token)
+    model = of_file(opened(tiny_codellama).info)
+
+    def memory(n_batch: int) -> int:
+        fixed = model.weights.total + model.compute_bytes(2816, n_batch) + RAM_MARGIN
+        return fixed + model.kv_bytes(3000 // 256 * 256, "f16")
+
+    llm = opened(tiny_codellama, n_ctx=0, memory_bytes=memory(512))
     assert llm.context_window == 2816  # 11 x 256
     assert "context lowered from 8,192 to 2,816" in llm.notes[0]
+    assert llm.choice.startswith("window 2,816 tokens, KV f16, batch 512, ")
+    llm.close()
+    # A context that was asked for is kept, and the batch made smaller.
+    llm = opened(tiny_codellama, n_ctx=4096, memory_bytes=memory(512))
+    assert llm.context_window == 4096
+    assert "batches of 128 tokens instead of 512" in llm.notes[0]
     llm.close()
     with pytest.raises(ModelError, match="needs .* GiB .* available") as caught:
-        opened(tiny_codellama, n_ctx=4096, memory_bytes=fixed + 3000 * info.kv_bytes_per_token).load()
+        opened(tiny_codellama, n_ctx=4096, memory_bytes=memory(128)).load()
     assert "2,816 tokens" in caught.value.remedy
     with pytest.raises(ModelError, match="available") as caught:
         opened(tiny_codellama, n_ctx=0, memory_bytes=1 << 20).load()
