@@ -22,6 +22,19 @@ class ChosenModel:
         self._settings = settings
         self._progress = on_progress
         self._llm: LlamaCpp | None = None
+        self._told: set[str] = set()
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What was decided while the model was loaded that a person may want to know, told once."""
+        notes = () if self._llm is None else self._llm.notes
+        new = tuple(note for note in notes if note not in self._told)
+        self._told.update(new)
+        return new
+
+    @property
+    def choice(self) -> str:
+        """How the model was loaded, on one line; empty before."""
+        return self._llm.choice if self._llm is not None else ""
 
     def close(self) -> None:
         """Free the model's memory; safe to call twice."""
@@ -58,14 +71,22 @@ class ChosenModel:
         return models.pull(name, self._progress)
 
     def _make(self, path: Path) -> LlamaCpp:
+        from agent.hardware import memory
         from chains.llm import LlamaCpp
 
+        chosen = self._settings
         llm = LlamaCpp(
             model_path=str(path),
-            n_gpu_layers=self._settings.gpu_layers,
-            n_threads=self._settings.threads,
-            temperature=self._settings.temperature,
-            seed=self._settings.seed,
+            n_ctx=chosen.context or 0,
+            n_gpu_layers=chosen.gpu_layers,
+            n_threads=chosen.threads,
+            kv_type=chosen.kv or "",
+            tensor_split=chosen.tensor_split,
+            lora_path=str(Path(chosen.lora).expanduser()) if chosen.lora else "",
+            # As the container has it, which the system's own figure knows nothing of.
+            memory_bytes=memory()[1],
+            temperature=chosen.temperature,
+            seed=chosen.seed,
         )
         llm.on_prefill = lambda done, total: self._progress(Progress("prefill", done, total))
         return llm

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import paths
+from chains import ggml_types
 from indexers.config import IndexConfig
 from indexers.errors import UsageError
 
@@ -25,6 +26,8 @@ else:
 REPOSITORY_FILE = ".agent.toml"
 # A settings file is a page or two; more than this is not one, and a repository's is not trusted to be small.
 MAX_FILE_BYTES = 64 * 1024
+# What a KV cache may be kept in, as llama.cpp calls it.
+KV_TYPES = tuple(sorted(ggml_types.KV_TYPES))
 COLORS = ("auto", "always", "never")
 # One set variable would send prompts, and with them code, to somebody's server.
 TRACING = ("LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGSMITH_TRACING_V2")
@@ -38,12 +41,13 @@ _INDEX = IndexConfig()
 class Settings:
     """What the user chose, resolved. None means: choose for this machine and model.
 
-    `context_tokens` is what sources may cost and `max_tokens` what an answer may. `exclude` are path patterns
-    left out of the index, `models_dirs` are searched for GGUF files besides our own, `download` allows
-    fetching a missing model, `background` lets search, ask and chat leave the vectors that are still to come to a
-    worker process. `review_block_at` is the severity from which a finding stops a commit, `review_deadline` is seconds,
-    `review_fail_mode` says whether what was not reviewed passes (`open`) or not (`closed`). `warnings` are sentences
-    for people.
+    `context_tokens` is what sources may cost and `max_tokens` what an answer may; `context` is the model's whole
+    window, `kv` how its keys and values are kept, `gpu_layers` how many layers go to a GPU, `tensor_split` the shares
+    of several, `lora` an adapter. `exclude` are path patterns left out of the index, `models_dirs` are searched for
+    GGUF files besides our own, `download` allows fetching a missing model, `background` lets search, ask and chat
+    leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
+    finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
+    (`open`) or not (`closed`). `warnings` are sentences for people.
     """
 
     model: str | None = None
@@ -51,6 +55,10 @@ class Settings:
     max_tokens: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
+    context: int | None = None
+    kv: str | None = None
+    tensor_split: tuple[float, ...] = ()
+    lora: str | None = None
     temperature: float = 0.0
     seed: int | None = None
     embedder: str = _INDEX.embedder
@@ -117,6 +125,27 @@ def _temperature(value: object) -> float:
     return float(value)
 
 
+def _kv(value: object) -> str:
+    if value not in KV_TYPES:
+        raise _WrongValue("one of " + ", ".join(KV_TYPES))
+    return str(value)
+
+
+def _shares(value: object) -> tuple[float, ...]:
+    """Shares of GPUs: a list of numbers, or a text of them with commas between."""
+    wanted = "numbers of at least 0, one for each GPU, as 3,1"
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        raise _WrongValue(wanted)
+    try:
+        shares = tuple(float(item) for item in items)
+    except (TypeError, ValueError):
+        raise _WrongValue(wanted) from None
+    if not shares or not all(math.isfinite(share) and share >= 0 for share in shares) or not any(shares):
+        raise _WrongValue(wanted)
+    return shares
+
+
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item for item in value):
         raise _WrongValue("a list of texts")
@@ -162,6 +191,10 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "max_tokens": _whole(1),
     "threads": _whole(1),
     "gpu_layers": _whole(-1),
+    "context": _whole(256),
+    "kv": _kv,
+    "tensor_split": _shares,
+    "lora": _text,
     "temperature": _temperature,
     "seed": _whole(0),
     "embedder": _text,
@@ -182,7 +215,7 @@ TIGHTENING = ("exclude", "max_file_bytes")
 # What a repository may say of its reviews; it counts as committed, not as it lies in the work tree.
 REVIEW_TIGHTENING = ("review_block_at", "review_fail_mode")
 LISTS = ("models_dirs", "exclude")
-NUMBERS = ("context_tokens", "max_tokens", "threads", "gpu_layers", "seed", "max_file_bytes")
+NUMBERS = ("context_tokens", "max_tokens", "threads", "gpu_layers", "context", "seed", "max_file_bytes")
 assert set(KEYS) == {field.name for field in fields(Settings)} - {"warnings"}
 
 

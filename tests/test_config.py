@@ -47,7 +47,8 @@ def test_every_key_can_be_set_everywhere(home: Path) -> None:
         "model": "m", "context_tokens": 900, "max_tokens": 5,  "threads": 2, "gpu_layers": -1,
         "temperature": 0.5, "seed": 7, "embedder": "hash", "models_dirs": ["/a", "/b"], "download": False,
         "exclude": ["x/*", "y"], "max_file_bytes": 10, "include_untracked": False, "color": "never",
-        "background": False,
+        "background": False, "context": 4096, "kv": "q8_0", "tensor_split": "3,1", "lora": "a.gguf",
+        "review_block_at": "medium", "review_deadline": 5.0, "review_fail_mode": "closed", "review_model": "r",
     }  # fmt: skip
     assert set(values) == set(KEYS)
     toml = "".join(
@@ -63,7 +64,7 @@ def test_every_key_can_be_set_everywhere(home: Path) -> None:
     }
     assert from_file == load_settings(None, None, environ) == load_settings(None, values)
     assert from_file != Settings()
-    for key, value in values.items():
+    for key, value in {**values, "tensor_split": [3.0, 1.0]}.items():
         assert getattr(from_file, key) == (tuple(value) if isinstance(value, list) else value)
     assert from_file.index_config() == IndexConfig(
         max_file_bytes=10, exclude=("x/*", "y"), embedder="hash", include_untracked=False

@@ -99,9 +99,11 @@ def work_on(output: Output, repo: Path, flags: Mapping[str, object] | None = Non
 
 
 def tell_notes(output: Output, agent: Agent) -> None:
-    """Tell what the agent noted since the last time."""
+    """Tell what the agent noted since the last time, and what was given up so that the model fits."""
     while agent.notes:
         output.warn(agent.notes.pop(0))
+    for note in agent.model.take_notes():
+        output.warn(note)
 
 
 def filter_of(path: list[str] | None, lang: list[str] | None, no_tests: bool) -> Filter:
@@ -113,10 +115,15 @@ def filter_of(path: list[str] | None, lang: list[str] | None, no_tests: bool) ->
 
 
 def answer_flags(
-    model: str | None, context_tokens: int | None, max_tokens: int | None, no_download: bool
+    model: str | None,
+    context_tokens: int | None,
+    max_tokens: int | None,
+    no_download: bool,
+    engine: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """The flags of commands that answer, as settings; None is "not given"."""
+    """The flags of commands that answer, as settings; None is "not given". `engine` is what `with_engine` gives."""
     return {
+        **(engine or {}),
         "model": model,
         "context_tokens": context_tokens,
         "max_tokens": max_tokens,

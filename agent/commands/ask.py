@@ -25,6 +25,7 @@ from agent.commands import (
     filter_of,
     work_on,
 )
+from agent.commands.engine import Engine, with_engine
 from agent.output import Output, ProgressView, count_text, seconds_text, show_label, to_json, valid_text
 from indexers.errors import UsageError
 
@@ -40,6 +41,7 @@ MAX_QUESTION_CHARS = 16_384
 _LONGEST = 100
 
 
+@with_engine
 def command(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")],
     repo: RepoOption = Path(),
@@ -66,6 +68,8 @@ def command(
     ] = False,
     no_download: NoDownloadOption = False,
     json: JsonOption = False,
+    *,
+    engine: Engine,
 ) -> Job:
     """Ask a question about a repository; the answer names its sources.
 
@@ -74,7 +78,7 @@ def command(
 
     Example: agent ask "How does a command find its options?" --repo ~/src/click
     """
-    flags = answer_flags(model, context_tokens, max_tokens, no_download)
+    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine)
     only = filter_of(path, lang, no_tests)
     if not deep and max_steps is not None:
         raise UsageError("--max-steps bounds the lookups of --deep.", "Add --deep, or leave it out.")
@@ -122,11 +126,12 @@ def run(
             looked_up = work.agent.deep(asked, only=only, max_steps=max_steps)
             pieces = show_steps(output, work.progress, looked_up)
         answer = show_answer(output, work.progress, pieces, silent=json)
+        choice = work.agent.model.choice
     if json:
         output.json(answer)
         return 0
     show_sources(output, answer)
-    show_usage(output, answer)
+    show_usage(output, answer, choice)
     return 0
 
 
@@ -219,8 +224,8 @@ def show_sources(output: Output, answer: Answer) -> None:
         output.line(("In no source: ", "yellow"), ", ".join(answer.unverified))
 
 
-def show_usage(output: Output, answer: Answer) -> None:
-    """What the answer cost, and what limits cut."""
+def show_usage(output: Output, answer: Answer, choice: str = "") -> None:
+    """What the answer cost, what limits cut, and how the engine was set up."""
     usage = answer.usage
     if usage.finish_reason == "length":
         output.warn("the answer reached its longest length and was cut; --max-tokens allows more")
@@ -239,6 +244,8 @@ def show_usage(output: Output, answer: Answer) -> None:
             "dim",
         )
     )
+    if choice:
+        output.note((choice, "dim"))
 
 
 def _show_citation(output: Output, citation: Citation) -> None:

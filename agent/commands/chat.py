@@ -25,6 +25,7 @@ from agent.commands import (
     work_on,
 )
 from agent.commands.ask import MAX_QUESTION_CHARS, show_answer, show_sources, show_usage
+from agent.commands.engine import Engine, with_engine
 from agent.output import Output, sanitise, show_label
 from indexers.errors import AgentError, UsageError
 
@@ -43,6 +44,7 @@ HELP = """\
 Ctrl-C stops an answer and keeps the chat."""
 
 
+@with_engine
 def command(
     repo: RepoOption = Path(),
     path: PathOption = None,
@@ -52,6 +54,8 @@ def command(
     context_tokens: ContextOption = None,
     max_tokens: AnswerOption = None,
     no_download: NoDownloadOption = False,
+    *,
+    engine: Engine,
 ) -> Job:
     """Talk about a repository over several turns.
 
@@ -60,7 +64,7 @@ def command(
 
     Example: agent chat --repo ~/src/click --model qwen2.5-coder-1.5b-instruct
     """
-    flags = answer_flags(model, context_tokens, max_tokens, no_download)
+    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine)
     return Job(partial(run, repo=repo, only=filter_of(path, lang, no_tests), flags=flags))
 
 
@@ -87,7 +91,7 @@ class Conversation:
             return
         self.turns.append((question, answer))
         show_sources(self.output, answer)
-        show_usage(self.output, answer)
+        show_usage(self.output, answer, "" if len(self.turns) > 1 else self.work.agent.model.choice)
         tell_notes(self.output, self.work.agent)
         self.output.line()
 
