@@ -10,6 +10,7 @@ from pathlib import Path
 from agent import baseline
 from agent.config import Settings
 from agent.policy import policy_of, tightened
+from agent.review_model import reader_for
 from chains.changes import ReadChange, read_change, read_patch
 from chains.review import Policy, review
 from chains.review_types import ReviewReport
@@ -60,7 +61,8 @@ def reports(
     policy = replace(policy, accepted=baseline.accepted(repository, request.baseline, revision.base))
     change = _change(repository, revision, request)
     tree = None if request.diff is not None else RevisionTree(repository, revision)
-    for report in review(change, policy, tree=tree, started=begun):
+    reader = reader_for(repository, settings, request.model, tree) if request.use_model else None
+    for report in review(change, policy, tree=tree, reader=reader, started=begun):
         yield replace(report, notes=(*notes, *report.notes))
 
 

@@ -8,7 +8,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,6 +33,7 @@ from chains.drafting import Drafted, Pace, Plain
 from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
 from chains.fit import Wishes
 from chains.gguf import GgufInfo, read_gguf
+from chains.likelihood import next_probabilities
 from chains.loading import Choice, choose
 from chains.runtime import (
     Interrupted,
@@ -272,6 +273,27 @@ class LlamaCpp(BoundChat):
 
     def _vocabulary(self) -> Vocabulary:
         return self._loaded().vocabulary
+
+    def next_probabilities(
+        self, messages: Sequence[BaseMessage], words: Sequence[str], cancel: threading.Event | None = None
+    ) -> Mapping[str, float] | None:
+        """The share of each word among all tokens that could begin the answer; None when cancelled.
+
+        See `likelihood.next_probabilities`. What the prompt shares with the one before is not read again.
+        :raises ContextTooSmall: the prompt does not fit.
+        """
+        cancels = (cancel,) if cancel is not None else ()
+        with self._exclusive(cancels) as held:
+            runtime = self._loaded()
+            ids = self.prompt(messages).ids
+            if len(ids) >= runtime.n_ctx:
+                raise self._too_long(len(ids), runtime.n_ctx)
+            try:
+                if held:
+                    return next_probabilities(runtime, ids, words, lambda: any(e.is_set() for e in cancels))
+            except Interrupted:
+                pass
+            return None
 
     # -- LangChain ---------------------------------------------------------------------------------
 

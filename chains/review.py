@@ -21,6 +21,7 @@ from chains.review_types import (
 )
 from chains.risk import risk
 from chains.suppressions import sift
+from chains.units import units
 
 # How long the work goes on before it is shown how far it is, in seconds.
 _SNAPSHOT_SECONDS = 0.5
@@ -78,6 +79,7 @@ class _Run:
     rejected: dict[str, int] = field(default_factory=dict)
     cached: int = 0
     notes: list[str] = field(default_factory=list)
+    pieces: list[tuple[Hunk, ...]] = field(default_factory=list)
     shown: float = 0.0
 
     @property
@@ -103,7 +105,7 @@ class _Run:
         unreviewed = list(change.unreviewed)
         for (at, number), state in self.states.items():
             file = change.files[at]
-            hunk = file.hunks[number] if file.hunks else Hunk(1, (), 1, ())
+            hunk = self.pieces[at][number]
             if isinstance(state, Reason):
                 reason = Reason.DEADLINE if last and state is Reason.PENDING else state
                 unreviewed.append(
@@ -149,7 +151,8 @@ def review(
     run = _Run(change, policy, time.monotonic() if started is None else started)
     quiet = {item.path for item in change.quiet}
     for at, file in enumerate(change.files):
-        for number in range(max(1, len(file.hunks))):
+        run.pieces.append(units(file))
+        for number in range(len(run.pieces[at])):
             run.states[at, number] = Reason.PENDING
     yield run.report()
     yield from _checks(run, tree)
@@ -197,7 +200,7 @@ def _by_model(
 ) -> Iterator[ReviewReport]:
     """The hunks in order of their risk, until the time is over."""
     files = run.change.files
-    waiting.sort(key=lambda key: -risk(files[key[0]], files[key[0]].hunks[key[1]]))
+    waiting.sort(key=lambda key: -risk(files[key[0]], run.pieces[key[0]][key[1]]))
     model = reader() if not run.late() else Verdict(unreviewed=Reason.DEADLINE)
     if isinstance(model, Verdict):
         for key in waiting:
@@ -209,7 +212,7 @@ def _by_model(
         if run.late():
             break
         file = files[key[0]]
-        verdict = model.read(file, file.hunks[key[1]], run.end)
+        verdict = model.read(file, run.pieces[key[0]][key[1]], run.end)
         run.found += verdict.findings
         run.cached += verdict.cached
         for reason, count in verdict.rejected.items():

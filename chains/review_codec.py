@@ -45,15 +45,29 @@ def report_from_data(data: Mapping[str, Any]) -> ReviewReport:
     )
 
 
-def findings_from_data(items: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
-    """Findings again; see `report_from_data`."""
-    return tuple(
-        Finding(
-            **{
-                **item,
-                "severity": Severity(item["severity"]),
-                "suggestion": Suggestion(**item["suggestion"]) if item.get("suggestion") else None,
-            }
-        )
-        for item in items
-    )
+def findings_to_data(found: Iterable[Finding], lines: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Findings without their place in the file: lines as a prompt numbers them, so that they may move."""
+    seen = {real: shown for shown, real in lines.items()}
+    return [_moved(asdict(item), seen) for item in found]
+
+
+def findings_from_data(
+    items: Iterable[Mapping[str, Any]], path: str | None = None, lines: Mapping[int, int] | None = None
+) -> tuple[Finding, ...]:
+    """Findings again, at the lines that a prompt now shows under those numbers; see `report_from_data`."""
+    found: list[Finding] = []
+    for item in items:
+        data = dict(item) if lines is None else _moved(item, lines)
+        suggestion = Suggestion(**data["suggestion"]) if data.get("suggestion") else None
+        data |= {"severity": Severity(data["severity"]), "suggestion": suggestion}
+        found.append(Finding(**(data if path is None else {**data, "path": path})))
+    return tuple(found)
+
+
+def _moved(item: Mapping[str, Any], lines: Mapping[int, int]) -> dict[str, Any]:
+    data = {**item, "line": lines[item["line"]]}
+    if item.get("suggestion"):
+        suggestion = item["suggestion"]
+        at = {key: lines[suggestion[key]] for key in ("start_line", "end_line")}
+        data["suggestion"] = {**suggestion, **at}
+    return data

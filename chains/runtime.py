@@ -375,6 +375,11 @@ class Runtime:
             raise Interrupted
         return code
 
+    def logits(self) -> list[float]:
+        """What the last token read says of every token that could follow it, unnormalised."""
+        values = self._lib.llama_get_logits_ith(self._ctx, -1)
+        return list(values[: self.vocabulary.size])
+
     def sampler(self, sampling: Sampling) -> Sampler:
         """A fresh sampler over this context's logits."""
         return Sampler(self._lib, self._ctx, self._vocab, sampling)

@@ -39,10 +39,10 @@ def check(file: FileDiff) -> Iterator[Finding]:
             grave = _CODE_POINT.match(found) or _CARRIER.match(found) or file.language not in _PROSE
             severity = Severity.HIGH if grave else Severity.MEDIUM
             message = f"A character that nobody sees: U+{ord(found):04X} {_name(found)}. The line is not what it seems."
-            yield finding(file, number, severity, CATEGORY, message, quote=_visible(line.strip()))
+            yield finding(file, number, severity, CATEGORY, message, quote=visible(line.strip()))
         elif file.language not in _PROSE and (word := _mixed(line)):
             message = f"{word!r} mixes letters of two alphabets that look alike."
-            yield finding(file, number, Severity.MEDIUM, CATEGORY, message, quote=_visible(line.strip()))
+            yield finding(file, number, Severity.MEDIUM, CATEGORY, message, quote=visible(line.strip()))
 
 
 def _hidden(line: str, *, first: bool) -> str:
@@ -83,6 +83,6 @@ def _name(character: str) -> str:
     return unicodedata.name(character, "unnamed")
 
 
-def _visible(line: str) -> str:
+def visible(line: str) -> str:
     """The line with every such character written out."""
     return _SUSPECT.sub(lambda match: f"\u27e6U+{ord(match[0]):04X}\u27e7", line)

@@ -1,0 +1,100 @@
+"""The model layer of a review as this machine has it: an installed model, never one that would have to be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.calibration import Calibration, calibration_of
+from agent.config import Settings, silence_tracing
+from agent.verdicts import StoredVerdicts
+from chains.review import Reader, Verdict
+from chains.review_context import ContextFinder
+from chains.review_reader import ModelReader, ReaderOptions
+from chains.review_types import Reason, Severity
+from indexers.errors import ModelError
+
+if TYPE_CHECKING:
+    from chains.checks.callers import Tree
+    from chains.llm import LlamaCpp
+    from indexers.git import Repository
+
+_FETCH = "no model is installed: agent models pull"
+# Context and prompt of one hunk, its answer and a second question fit.
+_N_CTX = 4_096
+
+
+def reader_for(
+    repository: Repository, settings: Settings, name: str | None, tree: Tree | None
+) -> Callable[[], Reader | Verdict]:
+    """What makes the reader when there is something to read; or says that there is no model.
+
+    :param name: a model's name or file, instead of the settings'.
+    """
+
+    def make() -> Reader | Verdict:
+        try:
+            path = _path(settings, name)
+        except ModelError as error:
+            return Verdict(unreviewed=Reason.NO_MODEL, detail=error.message)
+        if path is None:
+            return Verdict(unreviewed=Reason.NO_MODEL, detail=_FETCH)
+        options = options_of(calibration_of(repository, path.stem))
+        context = ContextFinder(tree, options.context_chars)
+        stored = StoredVerdicts.of(repository)
+        return ModelReader(
+            path.stem, identity_of(path), lambda: _load(path, settings), context, options, stored
+        )
+
+    return make
+
+
+def options_of(calibration: Calibration | None) -> ReaderOptions:
+    """How to read: as measured on this repository, else as measured on others.
+
+    Only where this repository's own history says how often the model is wrong may a finding of its stop a commit.
+    """
+    if calibration is None:
+        return ReaderOptions()
+    return ReaderOptions(verify=calibration.threshold, most=Severity.HIGH)
+
+
+def identity_of(path: Path) -> str:
+    """What tells a model's file from any other, without reading all of it."""
+    found = path.stat()
+    return f"{path.name} {found.st_size} {found.st_mtime_ns}"
+
+
+def _path(settings: Settings, name: str | None) -> Path | None:
+    """The file of the model; None where none is installed.
+
+    :raises ModelError: the named one is not.
+    """
+    from agent import models
+    from agent.hardware import detect
+
+    directories = [Path(directory) for directory in settings.models_dirs]
+    wanted = name or settings.review_model or settings.model
+    if wanted is None:
+        best = models.choose_default(detect().memory_available, directories)
+        return best.path if best is not None else None
+    path = models.find(wanted, directories)
+    if path is None:
+        raise ModelError(f"the model {wanted} is not installed: agent models pull {wanted}")
+    return path
+
+
+def _load(path: Path, settings: Settings) -> LlamaCpp:
+    silence_tracing()
+    from chains.llm import LlamaCpp
+
+    llm = LlamaCpp(
+        model_path=str(path),
+        n_ctx=_N_CTX,
+        n_gpu_layers=settings.gpu_layers,
+        n_threads=settings.threads,
+        seed=0,
+    )
+    llm.load()
+    return llm
