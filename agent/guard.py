@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from chains.review import finished_late
@@ -53,6 +54,20 @@ def guarded(work: Work, *, started: float, deadline: float) -> ReviewReport:
         _kill(pid)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return _concluded(messages, ended, status, time.monotonic() - started)
+
+
+def began() -> float:
+    """The monotonic time at which this process began, where the system tells; else now.
+
+    Starting an interpreter is part of what a person waits for.
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        # Field 22 of proc(5), in ticks since boot; the monotonic clock of Linux counts from then too.
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.monotonic()
+    return time.monotonic() - max(0.0, age)
 
 
 def _concluded(last: list[dict[str, Any]], ended: bool, status: int, seconds: float) -> ReviewReport:

@@ -20,7 +20,7 @@ def next_probabilities(
     :raises Interrupted: `stopped` became true while the prompt was read.
     """
     runtime.prefill(prompt, None, stopped)
-    logits = runtime.logits()
+    logits = runtime.logits().tolist()
     most = max(logits)
     total = math.fsum(math.exp(value - most) for value in logits)
     found: dict[str, float] = {}

@@ -22,8 +22,8 @@ _FIX = re.compile(
 )
 _NO_FAULT = re.compile(
     r"(?i)\b(?:typos?|docs?|documentation|docstrings?|readme|changelog|comments?|lint(?:er|ing)?|style|format(?:ting)?|"
-    r"tests?|ci|mypy|typing|type[- ]?hints?|annotations?|flake8|pep8|ruff|black|bump|release|version|merge|revert|links?|"
-    r"spelling|grammar|build|workflow|warnings?|deprecat\w*|imports?|coverage|badge|examples?|translations?|packaging)\b"
+    r"tests?|ci|mypy|typing|type[- ]?hints?|annotations?|flake8|pep8|ruff|black|bump|release|version|merge|revert|"
+    r"links?|spelling|grammar|build|workflow|warnings?|deprecat\w*|imports?|coverage|badge|examples?|translations?|packaging)\b"
 )
 _CODE = frozenset(
     "python javascript typescript tsx ruby go rust java php csharp c cpp lua elixir kotlin swift".split()

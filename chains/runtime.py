@@ -375,10 +375,15 @@ class Runtime:
             raise Interrupted
         return code
 
-    def logits(self) -> list[float]:
-        """What the last token read says of every token that could follow it, unnormalised."""
-        values = self._lib.llama_get_logits_ith(self._ctx, -1)
-        return list(values[: self.vocabulary.size])
+    def logits(self, at: int = -1) -> Any:
+        """What a token read last says of every token that could follow it: an array of unnormalised 32-bit floats.
+
+        :param at: its place among those of the last `extend`; -1 is the last.
+        """
+        import numpy as np
+
+        pointer = self._lib.llama_get_logits_ith(self._ctx, at)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,)).copy()
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """A fresh sampler over this context's logits."""

@@ -19,7 +19,7 @@ _EMPTY_TREES = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
-_RAW = ("--raw", "--no-abbrev", "-r", "-z", "--ignore-submodules=all")
+_RAW = ("--raw", "--no-abbrev", "-r", "-z", "--ignore-submodules=dirty")
 # Above so many new files against old ones git compares only what is identical: the rest would take minutes.
 _RENAMES = ("-M", "-l400")
 _OBJECT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")

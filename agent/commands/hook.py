@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
@@ -132,7 +131,9 @@ def status(output: Output, *, repo: Path, json: bool) -> int:
 
 def run(output: Output, *, stage: str, as_script: bool, strict: bool, background: bool) -> int:
     """Review; whatever goes wrong with that itself stops a commit only where the user wants it to."""
-    started = time.monotonic()
+    from agent.guard import began
+
+    started = began()
     try:
         code = _run(output, stage, strict, background, started)
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -123,10 +122,11 @@ def run(
     output: Output, *, request: Callable[[Output, Repository], Request], form: str, accept: bool, repo: Path
 ) -> int:
     """Review, report, and say by the exit code whether it may pass."""
-    started = time.monotonic()
     from agent.config import load_settings
+    from agent.guard import began
     from indexers.git import Repository
 
+    started = began()
     repository = Repository.discover(repo)
     # Not with the repository's file: what counts of it is what is committed, and only for a review's own keys.
     settings = load_settings(None, {})

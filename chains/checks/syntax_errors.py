@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,14 @@ def check(file: FileDiff) -> Iterator[Finding]:
         or not any(h.added or h.removed for h in file.hunks)
     ):
         return
-    after = parse(file.after, file.language)
-    if after is None or not after.root.has_error:
-        return
     if file.language == "python":
         yield from _python(file)
+        return
+    if file.language == "json":
+        yield from _json(file)
+        return
+    after = parse(file.after, file.language)
+    if after is None or not after.root.has_error:
         return
     before = parse(file.before, file.language) if file.before else None
     if before is None or before.root.has_error:
@@ -80,6 +84,26 @@ def _python_error(text: str) -> SyntaxError | None:
     except SyntaxError as error:
         return error
     except (ValueError, RecursionError, MemoryError):  # a NUL, or nested too deep for the parser
+        return None
+    return None
+
+
+def _json(file: FileDiff) -> Iterator[Finding]:
+    """By the standard's own rules, where the text before kept to them: some programs allow comments."""
+    if file.before is None or _json_error(file.before) is not None:
+        return
+    error = _json_error(file.after or "")
+    if error is not None:
+        message = f"After this change the file is no longer valid JSON: {error.msg}."
+        yield finding(file, min(error.lineno, len(file.lines())), Severity.HIGH, CATEGORY, message)
+
+
+def _json_error(text: str) -> json.JSONDecodeError | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error
+    except RecursionError:
         return None
     return None
 
