@@ -1,6 +1,6 @@
 """How surprising a model finds each line of a text, given what stands before and behind it, from its logits alone."""
 
-# Faulty lines are less natural than others to a model of code (B. Ray et al., "On the naturalness of buggy code", 2016).
+# Faulty lines are less natural than others to a model of code (B. Ray et al., "On the naturalness of buggy code").
 # A model too small to say what is wrong can still tell that something is: it was trained on nothing else.
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 
 @dataclass(frozen=True, slots=True)
 class LineSurprise:
-    """`nats` is the negative log-likelihood of all `tokens` that begin in the line, `most` that of the worst of them."""
+    """`nats` is minus the log-likelihood of all `tokens` that begin in the line, `most` that of the worst of them."""
 
     nats: float
     tokens: int
