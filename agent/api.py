@@ -24,6 +24,7 @@ from indexers.git import Repository
 from indexers.types import Hit, IndexReport
 
 if TYPE_CHECKING:
+    from chains.engines import ServerModel
     from chains.llm import LlamaCpp
     from chains.query import Query
     from chains.retriever import CodeRetriever
@@ -322,7 +323,7 @@ class Agent:
         return Chat(self, only)
 
     @property
-    def llm(self) -> LlamaCpp:
+    def llm(self) -> LlamaCpp | ServerModel:
         """The model, chosen and made on first use; the first call that needs its weights loads them."""
         return self.model.llm
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexers.errors import ModelError
+from agent.config import api_key
+from indexers.errors import ModelError, UsageError
 from indexers.types import Progress
 
 if TYPE_CHECKING:
     from agent.config import Settings
     from agent.models import InstalledModel
     from agent.workspace import OnProgress
+    from chains.engines import ServerModel
     from chains.llm import LlamaCpp
 
 
@@ -21,15 +23,18 @@ class ChosenModel:
     def __init__(self, settings: Settings, on_progress: OnProgress) -> None:
         self._settings = settings
         self._progress = on_progress
-        self._llm: LlamaCpp | None = None
+        self._llm: LlamaCpp | ServerModel | None = None
         self._told: set[str] = set()
+        self._sent: list[str] = []
 
     def take_notes(self) -> tuple[str, ...]:
         """What was decided while the model was loaded that a person may want to know, told once."""
         notes = () if self._llm is None else self._llm.notes
         new = tuple(note for note in notes if note not in self._told)
         self._told.update(new)
-        return new
+        # Each time anew: nobody has to remember where the last answer's code went.
+        sent, self._sent = tuple(self._sent), []
+        return (*new, *sent)
 
     @property
     def choice(self) -> str:
@@ -43,11 +48,42 @@ class ChosenModel:
             self._llm = None
 
     @property
-    def llm(self) -> LlamaCpp:
+    def llm(self) -> LlamaCpp | ServerModel:
         """The model, chosen and made on first use; the first call that needs its weights loads them."""
         if self._llm is None:
-            self._llm = self._make(self.path())
+            self._llm = self._make(self.path()) if self.is_local else self._at_server()
         return self._llm
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model runs in this process, so that nothing it reads leaves it."""
+        return self._settings.engine != "openai"
+
+    def _at_server(self) -> ServerModel:
+        from pydantic import SecretStr
+
+        from chains.engines import ServerModel
+
+        chosen = self._settings
+        if not chosen.base_url:
+            raise UsageError(
+                "The engine openai needs a server.", "Name one: --base-url http://127.0.0.1:8080/v1"
+            )
+        return ServerModel(
+            base_url=chosen.base_url,
+            model=chosen.model or "",
+            api_key=SecretStr(key) if (key := api_key()) else None,
+            n_ctx=chosen.context or 0,
+            timeout=float(chosen.server_timeout),
+            temperature=chosen.temperature,
+            seed=chosen.seed,
+            on_send=self._sending,
+        )
+
+    def _sending(self, host: str, tokens: int) -> None:
+        self._sent.append(
+            f"sent to {host}: about {tokens:,} tokens, your question and code of this repository"
+        )
 
     def path(self) -> Path:
         """The GGUF file to use; the small default is downloaded when none is installed.
@@ -96,7 +132,9 @@ class ChosenModel:
         from agent import models
 
         if self._llm is not None:
-            return Path(self._llm.model_path).stem
+            return self._llm.label
+        if not self.is_local:
+            return f"{self._settings.model or 'a model'} at {self._settings.base_url or 'no server'}"
         if self._settings.model:
             return self._settings.model
         best = self._best_installed()

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent import paths
 from chains import ggml_types
+from chains.endpoints import endpoint
 from indexers.config import IndexConfig
 from indexers.errors import UsageError
 
@@ -41,6 +42,7 @@ _INDEX = IndexConfig()
 class Settings:
     """What the user chose, resolved. None means: choose for this machine and model.
 
+    `engine` is "llama.cpp", or "openai" for the server at `base_url`, which may be silent for `server_timeout` seconds.
     `context_tokens` is what sources may cost and `max_tokens` what an answer may; `context` is the model's whole
     window, `kv` how its keys and values are kept, `gpu_layers` how many layers go to a GPU, `tensor_split` the shares
     of several, `lora` an adapter. `exclude` are path patterns left out of the index, `models_dirs` are searched for
@@ -51,6 +53,9 @@ class Settings:
     """
 
     model: str | None = None
+    engine: str = "llama.cpp"
+    base_url: str | None = None
+    server_timeout: int = 600
     context_tokens: int | None = None
     max_tokens: int | None = None
     threads: int | None = None
@@ -125,6 +130,13 @@ def _temperature(value: object) -> float:
     return float(value)
 
 
+def _base_url(value: object) -> str:
+    try:
+        return endpoint(_text(value)).base_url
+    except UsageError as error:
+        raise _WrongValue("the http:// or https:// address of a model server, without a password") from error
+
+
 def _kv(value: object) -> str:
     if value not in KV_TYPES:
         raise _WrongValue("one of " + ", ".join(KV_TYPES))
@@ -183,10 +195,15 @@ def _one_of(*choices: str) -> Callable[[object], str]:
 # From the least to the gravest, and what passes from the mildest to the strictest.
 SEVERITIES = ("low", "medium", "high", "critical")
 FAIL_MODES = ("open", "closed")
+# What runs the model: this process, or any server that speaks OpenAI's protocol.
+ENGINES = ("llama.cpp", "openai")
 
 # Every key of the user file, of the environment (AGENT_ and the key in capitals) and of the flags.
 KEYS: Mapping[str, Callable[[object], object]] = {
     "model": _text,
+    "engine": _one_of(*ENGINES),
+    "base_url": _base_url,
+    "server_timeout": _whole(1),
     "context_tokens": _whole(256),
     "max_tokens": _whole(1),
     "threads": _whole(1),
@@ -215,7 +232,16 @@ TIGHTENING = ("exclude", "max_file_bytes")
 # What a repository may say of its reviews; it counts as committed, not as it lies in the work tree.
 REVIEW_TIGHTENING = ("review_block_at", "review_fail_mode")
 LISTS = ("models_dirs", "exclude")
-NUMBERS = ("context_tokens", "max_tokens", "threads", "gpu_layers", "context", "seed", "max_file_bytes")
+NUMBERS = (
+    "server_timeout",
+    "context_tokens",
+    "max_tokens",
+    "threads",
+    "gpu_layers",
+    "context",
+    "seed",
+    "max_file_bytes",
+)
 assert set(KEYS) == {field.name for field in fields(Settings)} - {"warnings"}
 
 
@@ -254,6 +280,14 @@ def color_choice(flag: str | None, environ: Mapping[str, str] | None = None) -> 
         return str(_checked("color", flag, "the command line"))
     relevant = {name: environ[name] for name in COLOR_VARIABLES if name in environ}
     return str(_environment_values(relevant).get("color", "auto"))
+
+
+def api_key(environ: Mapping[str, str] | None = None) -> str:
+    """The key for a model server: from AGENT_API_KEY alone, since a key in a file or a flag is soon somebody else's.
+
+    Those of other programs (OPENAI_API_KEY) are left alone: they are not for whatever server is named here.
+    """
+    return (os.environ if environ is None else environ).get("AGENT_API_KEY", "")
 
 
 def silence_tracing(environ: MutableMapping[str, str] | None = None) -> list[str]:

@@ -99,7 +99,7 @@ def frame(family: Family, messages: Sequence[Message], tokenizer: Tokenizer) -> 
     """
     ids: list[int] = []
     boundaries: set[int] = set()
-    for piece in family.pieces(_checked(messages), tokenizer):
+    for piece in family.pieces(alternating(messages), tokenizer):
         ids += _encode(piece, tokenizer, opens=not ids or tokenizer.is_control(ids[-1]))
         if piece.border and ids:
             boundaries.add(len(ids))
@@ -123,8 +123,11 @@ def stop_ids(family: Family, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(token for token in found if token is not None)
 
 
-def _checked(messages: Sequence[Message]) -> list[Message]:
-    """The messages with neighbours of one role made one, so that roles alternate."""
+def alternating(messages: Sequence[Message]) -> list[Message]:
+    """The messages with neighbours of one role made one, so that roles alternate.
+
+    :raises UsageError: an unknown role, a system message behind others, no user message, or not the user's first.
+    """
     merged: list[Message] = []
     for message in messages:
         if message.role not in ("system", "user", "assistant"):

@@ -8,7 +8,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -43,6 +43,7 @@ from chains.runtime import (
     grammar_of,
     native,
 )
+from chains.stops import StopFilter
 from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -295,6 +296,39 @@ class LlamaCpp(BoundChat):
                 pass
             return None
 
+    def go_on(
+        self, ids: Sequence[int], ends: Collection[int], *, max_tokens: int, **options: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        """Go on with a prompt of token ids up to one of `ends`, as completing code does; no conversation frames it.
+
+        :param options: those of a call that say how tokens are chosen, and `cancel`.
+        :raises ContextTooSmall: the prompt does not fit the context window.
+        """
+        cancels = tuple(event for event in (options.pop("cancel", None),) if event)
+        with self._exclusive(cancels) as held:
+            if not held:
+                yield self._last(_Counts(0), "cancelled", Sampling())
+                return
+            runtime = self._loaded()
+            room = runtime.n_ctx - len(ids)
+            if room < 1:
+                raise self._too_long(len(ids), runtime.n_ctx)
+            request = _Request(
+                prompt=Prompt(tuple(ids), (len(ids),)),
+                sampling=self._sampling(options),
+                max_tokens=min(max_tokens, room),
+                stops=tuple(self.stop or ()),
+                stop_ids=frozenset(ends),
+                drops_space=False,
+                cancels=cancels,
+            )
+            yield from self._run(runtime, request)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's tokenizer."""
+        return self._vocabulary()
+
     # -- LangChain ---------------------------------------------------------------------------------
 
     @property
@@ -320,8 +354,13 @@ class LlamaCpp(BoundChat):
         return LangSmithParams(ls_provider="llama.cpp", ls_model_name=self._model_name, ls_model_type="chat")
 
     @property
-    def _model_name(self) -> str:
+    def label(self) -> str:
+        """What to call the model: its file's name."""
         return Path(self.model_path).stem
+
+    @property
+    def _model_name(self) -> str:
+        return self.label
 
     def _generate(
         self,
@@ -623,39 +662,6 @@ class Writer:
     def rest(self) -> str:
         """What was held back, once nothing follows. Bytes of an unfinished character are dropped."""
         return self._filter.rest()
-
-
-class StopFilter:
-    """Cuts a stream of text before the first stop string in it, however the stream is split."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
-        self._held = ""
-        self.stopped = False
-
-    def feed(self, text: str) -> str:
-        """What of the text so far can no longer be part of a stop string."""
-        if self.stopped:
-            return ""
-        self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
-        if found:
-            shown, self._held, self.stopped = self._held[: min(found)], "", True
-            return shown
-        keep = max((self._partial(stop) for stop in self._stops), default=0)
-        cut = len(self._held) - keep
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return shown
-
-    def _partial(self, stop: str) -> int:
-        """How many characters at the end of what is held may begin this stop string."""
-        longest = min(len(stop) - 1, len(self._held))
-        return next((size for size in range(longest, 0, -1) if self._held.endswith(stop[:size])), 0)
-
-    def rest(self) -> str:
-        """What was held back."""
-        shown, self._held = self._held, ""
-        return shown
 
 
 def _call_chunk(call: calling.Call) -> ToolCallChunk:

@@ -13,6 +13,34 @@ Engine = Mapping[str, object]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS: Mapping[str, Any] = {
+    "engine": Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            metavar="llama.cpp|openai",
+            help="Run the model in this process, or behind an OpenAI-compatible server.",
+            show_default=False,
+        ),
+    ],
+    "base_url": Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            help="The server, as http://127.0.0.1:8080/v1; implies --engine openai. Its key: AGENT_API_KEY.",
+            show_default=False,
+        ),
+    ],
+    "server_timeout": Annotated[
+        int | None,
+        typer.Option(
+            "--server-timeout",
+            metavar="SECONDS",
+            min=1,
+            help="How long a server may be silent (600).",
+            show_default=False,
+        ),
+    ],
     "context": Annotated[
         int | None,
         typer.Option(
@@ -75,6 +103,9 @@ def with_engine(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         engine = {name: kwargs.pop(name, None) for name in OPTIONS}
+        if engine["base_url"] is not None and engine["engine"] is None:
+            # Who names a server means it: an answer from here instead would go unnoticed.
+            engine["engine"] = "openai"
         return command(*args, engine=engine, **kwargs)
 
     parameters = [value.replace(annotation=hints.get(value.name, value.annotation)) for value in own]

@@ -1,0 +1,459 @@
+"""`ServerModel`: a model behind any OpenAI-compatible server, with the same interface as `LlamaCpp`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import LangSmithParams
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import Field, PrivateAttr, SecretStr
+
+from chains import estimates
+from chains import tools as calling
+from chains.bound import BoundChat
+from chains.connection import Connection, Request, Turn
+from chains.conversation import conversation
+from chains.endpoints import Endpoint, endpoint
+from chains.families import Message, alternating
+from chains.forms import form_of
+from chains.infill import Hole
+from chains.servers import ASSUMED_WINDOW, LLAMA_CPP, Server, Told, http_client
+from indexers.errors import ContextTooSmall, ModelError, UsageError
+
+DEFAULT_MAX_TOKENS = 1_024
+DEFAULT_SECONDS = 600.0
+# Framing of one message that is not counted: roles and separators.
+_FRAME_TOKENS = 8
+_LEAST_ANSWER = 16
+# A form that was not kept is asked for again so often.
+_ATTEMPTS = 3
+# A prompt of which the server read less than this share of our exact count was cut.
+_WHOLE = 0.9
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
+_CALL_OPTIONS = frozenset(
+    (*_SAMPLING, "grammar", "json_schema", "max_tokens", "cancel", "tools", "tool_choice", "draft")
+)
+
+
+@dataclass(slots=True)
+class _State:
+    """What copies of a `ServerModel` share: the connection, and what was learnt of the server."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    server: Server | None = None
+    connection: Connection | None = None
+    said: list[str] = field(default_factory=list)
+    lacks: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a server's own infilling gave: the text, why it ended, tokens read and written."""
+
+    text: str
+    finish: str
+    read: int
+    written: int
+
+
+class ServerModel(BoundChat):
+    """A model behind an OpenAI-compatible server; the first call or `load()` asks the server about itself.
+
+    Calls take the same keyword arguments as those of `LlamaCpp`. A grammar, a schema or tools are handed to servers
+    that hold a model to them; otherwise the answer is checked, and asked for again with what was wrong with it.
+    """
+
+    base_url: str
+    model: str = ""
+    """The server's name for the model; empty takes its only one."""
+    api_key: SecretStr | None = None
+    n_ctx: int = 0
+    """Context window in tokens; 0 asks the server."""
+    timeout: float = DEFAULT_SECONDS
+    """Seconds that may pass without a byte: reading a prompt is silent."""
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    on_send: Callable[[str, int], None] | None = Field(default=None, exclude=True)
+    """Called with the host and the tokens sent, each time that anything goes to another machine."""
+    on_note: Callable[[str], None] | None = Field(default=None, exclude=True)
+    """Called with what a person should know of the server, once for each."""
+
+    _state: _State = PrivateAttr(default_factory=_State)
+
+    # -- the server --------------------------------------------------------------------------------
+
+    @property
+    def where(self) -> Endpoint:
+        """The server's address."""
+        return endpoint(self.base_url)
+
+    def load(self) -> None:
+        """Ask the server about itself, once; safe to call from several threads.
+
+        :raises ModelError: nobody answers, the key is refused, or the server has no such model.
+        """
+        with self._state.lock:
+            if self._state.connection is not None:
+                return
+            key = self.api_key.get_secret_value() if self.api_key else ""
+            server = Server(self.where, key)
+            told = server.told(self.model)
+            client = self._connected(told.model, key)
+            self._state.server = server
+            self._state.connection = Connection(self.where, told, client, self.timeout, self._note)
+        if not self.where.loopback and not self.where.encrypted:
+            self._note(f"What goes to {self.where.host} is not encrypted: anybody on the way can read it.")
+        if not (self.n_ctx or told.window):
+            self._note(
+                f"{self.where.host} does not say how large its context window is; {ASSUMED_WINDOW:,} tokens are "
+                "assumed. Tell the real one: --context N"
+            )
+
+    def _connected(self, model: str, key: str) -> Any:
+        from langchain_openai.chat_models.base import BaseChatOpenAI
+
+        # Everything that the SDK would look up in the environment is given, so that nothing goes elsewhere.
+        return BaseChatOpenAI(
+            model=model,
+            base_url=self.where.base_url,
+            api_key=SecretStr(key or "none"),
+            http_client=http_client(self.where, self.timeout),
+            timeout=self.timeout,
+            max_retries=0,
+            openai_proxy=None,
+        )
+
+    def close(self) -> None:
+        """Forget the server; the next call asks it again."""
+        with self._state.lock:
+            self._state.connection = self._state.server = None
+
+    @property
+    def _connection(self) -> Connection:
+        while True:
+            self.load()
+            connection = self._state.connection
+            if connection is not None:
+                return connection
+
+    @property
+    def _told(self) -> Told:
+        return self._connection.told
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the server."""
+        return tuple(self._state.said)
+
+    def _note(self, note: str) -> None:
+        if note not in self._state.said:
+            self._state.said.append(note)
+            if self.on_note is not None:
+                self.on_note(note)
+
+    @property
+    def label(self) -> str:
+        """The model's name, and its server."""
+        name = self._state.connection.told.model if self._state.connection else self.model or "model"
+        short = name.replace("\\", "/").rpartition("/")[2] if name.lower().endswith(".gguf") else name
+        return f"{short} at {self.where.host}"
+
+    @property
+    def choice(self) -> str:
+        """Which server it is and what is known of its window, on one line; empty before it was asked."""
+        connection = self._state.connection
+        if connection is None:
+            return ""
+        counted = "counted by the server" if self.counts_exactly else "estimated"
+        kind = connection.told.kind or "a server"
+        return f"{kind} at {self.where.host}, window {self.context_window:,} tokens, tokens {counted}"
+
+    @property
+    def model_name(self) -> str:
+        """LangChain's name for `label`."""
+        return self.label
+
+    @property
+    def parameter_count(self) -> int:
+        """How many weights the model has, as its server or its name says; 0 where neither does."""
+        return self._told.parameters
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and answer may have together: given, measured, told by the server, or assumed."""
+        known = self.n_ctx or self._told.window or ASSUMED_WINDOW
+        return min(known, self._connection.measured or known)
+
+    # -- tokens ------------------------------------------------------------------------------------
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text by the server's tokenizer where it may be asked, else at most so many.
+
+        Servers on other machines are not asked: what is only considered for a prompt does not leave this one.
+        """
+        told, server = self._told, self._state.server
+        if server is not None and server.counts(told.kind):
+            found = server.count(told.kind, told.model, text)
+            if found is not None:
+                return found
+        return estimates.at_most(text)
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count_tokens` asks the server's tokenizer."""
+        kind, server = self._told.kind, self._state.server
+        return server is not None and server.counts(kind)
+
+    def get_num_tokens(self, text: str) -> int:
+        """LangChain's name for `count_tokens`."""
+        return self.count_tokens(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Tokens of a conversation, with something for its framing, which the server does."""
+        return self._counted(conversation(messages))
+
+    def _counted(self, messages: Sequence[Message]) -> int:
+        return sum(self.count_tokens(block) for m in messages for block in m.blocks) + _FRAME_TOKENS * len(
+            messages
+        )
+
+    def prompt_text(self, messages: Sequence[BaseMessage]) -> str:
+        """What is sent, message by message; how it is framed is the server's business."""
+        return "\n".join(f"--- {m.role}\n{m.text}" for m in alternating(conversation(messages)))
+
+    def infill(self, hole: Hole, before: Sequence[tuple[str, str]], max_tokens: int) -> Filled | None:
+        """The server's own infilling; None where it has none, or its model was not trained to.
+
+        :param before: other files' paths and texts that help.
+        """
+        connection, server = self._connection, self._state.server
+        if connection.told.kind != LLAMA_CPP or server is None or "infill" in self._state.lacks:
+            return None
+        counted = sum(
+            self.count_tokens(text) for text in (hole.prefix, hole.suffix, *(text for _, text in before))
+        )
+        if not self.where.loopback and self.on_send is not None:
+            self.on_send(self.where.host, counted)
+        body = {
+            "input_prefix": hole.prefix,
+            "input_suffix": hole.suffix,
+            "input_extra": [{"filename": path, "text": text} for path, text in before],
+            "n_predict": max_tokens,
+            "temperature": self.temperature,
+        }
+        reply = server.ask(f"{self.where.root}/infill", body, self.timeout)
+        text = reply.get("content")
+        if not isinstance(text, str):
+            if reply.status == 0:
+                raise ModelError(
+                    f"{self.where.host} did not answer: {reply.problem}", "Look into the server's log."
+                )
+            self._state.lacks.add("infill")
+            return None
+        limited = reply.get("stop_type") == "limit"
+        read, written = reply.get("tokens_evaluated"), reply.get("tokens_predicted")
+        return Filled(text, "length" if limited else "stop", read or 0, written or 0)
+
+    # -- LangChain ---------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "openai-compatible-server"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "base_url": self.base_url,
+            "model": self.model,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(
+            ls_provider="openai-compatible", ls_model_name=self.model, ls_model_type="chat"
+        )
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs)
+        answer = self._bound(request) if request.form.checked else self._free(request)
+        for chunk in answer:
+            if run_manager is not None:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    def _request(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+    ) -> Request:
+        unknown = sorted(set(options) - _CALL_OPTIONS)
+        if unknown:
+            raise UsageError(
+                f"ServerModel does not know the option {unknown[0]!r}.",
+                f"It knows {', '.join(sorted(_CALL_OPTIONS))}.",
+            )
+        form = form_of(options)
+        listed = tuple(alternating(conversation(messages, form.tools)))
+        wanted = options.get("max_tokens")
+        wanted = self.max_tokens if wanted is None else wanted
+        if wanted < 1:
+            raise UsageError("max_tokens must be at least 1.")
+        stops = tuple(text for text in (*(self.stop or ()), *(stop or ())) if text)
+        cancel = options.get("cancel")
+        return Request(
+            listed, self._sampled(options), wanted, stops, form, (cancel,) if cancel is not None else ()
+        )
+
+    def _sampled(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """How tokens are chosen, as far as it is said: servers have defaults of their own."""
+        chosen = {
+            name: options[name] if options.get(name) is not None else getattr(self, name)
+            for name in _SAMPLING
+        }
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    # -- one answer --------------------------------------------------------------------------------
+
+    def _free(self, request: Request) -> Iterator[ChatGenerationChunk]:
+        """An answer as it comes."""
+        turn, reader = self._turn(request.messages, request.max_tokens), request.form.reader()
+        for text in self._connection.texts(request, request.messages, turn):
+            shown = reader.feed(text) if reader is not None else text
+            if reader is not None and reader.call is not None:
+                turn.finish = "tool_calls"
+                break
+            if shown:
+                yield ChatGenerationChunk(message=AIMessageChunk(content=shown))
+        rest = reader.rest() if reader is not None else ""
+        yield self._last(turn, rest, reader.call if reader is not None else None)
+        self._measure(turn)
+
+    def _bound(self, request: Request) -> Iterator[ChatGenerationChunk]:
+        """An answer that must have a form: read to its end, checked, and asked for again where it has it not."""
+        listed, wrong = request.messages, ""
+        for _ in range(_ATTEMPTS):
+            turn = self._turn(listed, request.max_tokens)
+            text = request.form.bare("".join(self._connection.texts(request, listed, turn)))
+            self._measure(turn)
+            wrong = "" if turn.finish in ("length", "cancelled") else request.form.problem(text)
+            if not wrong:
+                call = request.form.call(text)
+                turn.finish = "tool_calls" if call is not None else turn.finish
+                yield self._last(turn, "" if call is not None else text, call)
+                return
+            self._note(
+                f"{self.where.host} does not hold its model to a form: answers are checked, and asked again."
+            )
+            again = f"That is not in the form asked for: {wrong}. Answer again, with nothing but {request.form.words}."
+            listed = (*request.messages, Message("assistant", (text or "-",)), Message("user", (again,)))
+        raise ModelError(
+            f"The model at {self.where.host} did not keep to the form asked for, in {_ATTEMPTS} attempts ({wrong}).",
+            "Take a server that holds models to JSON schemas, as llama.cpp's does, or a larger model.",
+        )
+
+    def _turn(self, messages: Sequence[Message], most: int) -> Turn:
+        """Count what is to be sent, and send nothing that cannot fit."""
+        counted, window = self._counted(messages), self.context_window
+        least = counted if self.counts_exactly else sum(estimates.at_least(m.text) for m in messages)
+        if least >= window:
+            raise ContextTooSmall(
+                f"The prompt takes {'' if least == counted else 'at least '}{least:,} tokens, the context window of "
+                f"{self.where.host} has {window:,}.",
+                "Shorten the question or what goes with it, or start the server with a larger context.",
+            )
+        if not self.where.loopback and self.on_send is not None:
+            self.on_send(self.where.host, counted)
+        asked = max(1, min(most, max(window - counted, _LEAST_ANSWER)))
+        return Turn(counted, least, asked, time.monotonic())
+
+    def _last(self, turn: Turn, text: str, call: calling.Call | None = None) -> ChatGenerationChunk:
+        """The last chunk: what was held back, the tool call, what it cost, and why it ended."""
+        now = time.monotonic()
+        read = turn.read or turn.counted
+        written = turn.written or self.count_tokens(turn.text)
+        usage = UsageMetadata(
+            input_tokens=read,
+            output_tokens=written,
+            total_tokens=read + written,
+            input_token_details=InputTokenDetails(cache_read=turn.cached),
+        )
+        metadata: dict[str, Any] = {
+            "finish_reason": turn.finish,
+            "model_name": self._told.model,
+            "server": self.where.host,
+            "usage_counted_by": "server" if turn.read else "us",
+            "prefill_seconds": round((turn.first or now) - turn.started, 4),
+            "generation_seconds": round(now - turn.first, 4) if turn.first else 0.0,
+        }
+        message = AIMessageChunk(
+            content=text,
+            tool_call_chunks=[_call_chunk(call)] if call is not None else [],
+            usage_metadata=usage,
+            response_metadata=metadata,
+            chunk_position="last",
+        )
+        return ChatGenerationChunk(message=message, generation_info={"finish_reason": turn.finish})
+
+    def _measure(self, turn: Turn) -> None:
+        """Believe what the server read, not what it said it could.
+
+        :raises ContextTooSmall: it read less than it was sent.
+        """
+        host = self.where.host
+        if not turn.read:
+            if turn.finish in ("stop", "length"):
+                self._note(
+                    f"{host} does not say how many tokens it reads: a prompt that it cuts would go unseen."
+                )
+            return
+        least = turn.least * _WHOLE if self.counts_exactly else turn.least
+        if turn.read < least:
+            self._connection.measured = turn.read + turn.written
+            raise ContextTooSmall(
+                f"{host} read only {turn.read:,} of {'' if self.counts_exactly else 'at least '}{turn.least:,} "
+                "tokens: it cut the prompt without saying so, and the answer stands on what was left of it.",
+                f"Start the server with a larger context, or tell its real window: --context {turn.read}",
+            )
+        full = turn.read + turn.written
+        if turn.finish == "length" and turn.written < turn.asked - 1 and full < self.context_window - 1:
+            self._connection.measured = full
+            self._note(f"The context window of {host} ended after {full:,} tokens, before what it said.")
+
+
+def _call_chunk(call: calling.Call) -> ToolCallChunk:
+    # LangChain joins calls to results by an id that no other call of the conversation has.
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return tool_call_chunk(name=call.name, args=arguments, id=f"call_{secrets.token_hex(8)}", index=0)
