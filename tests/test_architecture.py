@@ -26,6 +26,7 @@ HEAVY = {
 # What is LangChain's by its nature: the model, the retriever. They are imported by name, never by a package.
 LANGCHAIN_MODULES = {
     "chains/connection.py",
+    "chains/engines.py",
     "chains/bound.py",
     "chains/conversation.py",
     "chains/deep.py",
