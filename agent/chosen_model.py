@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import kv_cache
 from agent.config import api_key
 from indexers.errors import ModelError, UsageError
 from indexers.types import Progress
@@ -123,6 +124,9 @@ class ChosenModel:
             memory_bytes=memory()[1],
             temperature=chosen.temperature,
             seed=chosen.seed,
+            kv_dir=str(kv_cache.directory()) if chosen.kv_bytes else "",
+            kv_bytes=chosen.kv_bytes,
+            reading=chosen.reading,
         )
         llm.on_prefill = lambda done, total: self._progress(Progress("prefill", done, total))
         return llm

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands import Job, ask, chat, doctor, hook, index, map, models, review, search, status
+from agent.commands import Job, ask, cache, chat, doctor, hook, index, map, models, review, search, status
 from agent.output import Output
 from indexers.errors import AgentError, UsageError
 
@@ -62,6 +62,7 @@ app = typer.Typer(
     epilog='Start here: agent ask "How is this repository built?"',
 )
 models_app = typer.Typer(help="List, fetch and find models.", rich_markup_mode=None)
+cache_app = typer.Typer(help="What models have read and need not read again.", rich_markup_mode=None)
 hook_app = typer.Typer(help="Review every commit before it is made.", rich_markup_mode=None)
 app.command("ask")(ask.command)
 app.command("chat")(chat.command)
@@ -72,11 +73,15 @@ app.add_typer(hook_app, name="hook")
 app.command("index")(index.command)
 app.command("status")(status.command)
 app.add_typer(models_app, name="models")
+app.add_typer(cache_app, name="cache")
 app.command("doctor")(doctor.command)
 hook_app.command("install")(hook.install_command)
 hook_app.command("uninstall")(hook.uninstall_command)
 hook_app.command("status")(hook.status_command)
 hook_app.command("run")(hook.run_command)
+cache_app.command("list")(cache.list_command)
+cache_app.command("prune")(cache.prune_command)
+cache_app.command("clear")(cache.clear_command)
 models_app.command("list")(models.list_command)
 models_app.command("pull")(models.pull_command)
 models_app.command("path")(models.path_command)

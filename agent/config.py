@@ -16,6 +16,8 @@ from typing import Any
 from agent import paths
 from chains import ggml_types
 from chains.endpoints import endpoint
+from chains.kv_policy import READINGS
+from chains.kv_store import DEFAULT_BYTES
 from indexers.config import IndexConfig
 from indexers.errors import UsageError
 
@@ -49,7 +51,8 @@ class Settings:
     GGUF files besides our own, `download` allows fetching a missing model, `background` lets search, ask and chat
     leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
     finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
-    (`open`) or not (`closed`). `warnings` are sentences for people.
+    (`open`) or not (`closed`). `kv_bytes` bounds the states of what models read (0 keeps none), `reading` says how
+    sources are read, one of `chains.kv_policy.READINGS`. `warnings` are sentences for people.
     """
 
     model: str | None = None
@@ -78,6 +81,8 @@ class Settings:
     review_deadline: float = 20.0
     review_fail_mode: str = "open"
     review_model: str | None = None
+    kv_bytes: int = DEFAULT_BYTES
+    reading: str = "auto"
     warnings: tuple[str, ...] = ()
 
     def index_config(self) -> IndexConfig:
@@ -226,6 +231,8 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "review_deadline": _seconds,
     "review_fail_mode": _one_of(*FAIL_MODES),
     "review_model": _text,
+    "kv_bytes": _whole(0),
+    "reading": _one_of(*READINGS),
 }
 COLOR_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "AGENT_COLOR")
 TIGHTENING = ("exclude", "max_file_bytes")
@@ -241,6 +248,7 @@ NUMBERS = (
     "context",
     "seed",
     "max_file_bytes",
+    "kv_bytes",
 )
 assert set(KEYS) == {field.name for field in fields(Settings)} - {"warnings"}
 

@@ -102,7 +102,7 @@ def messages(question: Question, context: Context, *, cite: bool = False) -> tup
     for turn in question.history[-_HISTORY_TURNS:]:
         found += [HumanMessage(turn.question), AIMessage(turn.answer)]
     blocks: list[str | dict[str, Any]] = [
-        {"type": "text", "text": source.text + "\n"} for source in reversed(context.sources)
+        {"type": "text", "text": source.text + "\n", "source": True} for source in reversed(context.sources)
     ]
     # Small models follow what they read last.
     last = f"{prompt_text('ask_last')} {prompt_text('ask_cite')}" if cite else prompt_text("ask_last")

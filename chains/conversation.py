@@ -52,6 +52,17 @@ def conversation(messages: Sequence[BaseMessage], tools: Sequence[Tool] = ()) ->
     return [Message("system", (about,)), *found]
 
 
+def source_texts(messages: Sequence[BaseMessage]) -> frozenset[str]:
+    """The texts of blocks marked as sources: `{"type": "text", "text": ..., "source": True}`.
+
+    A source says the same whatever stands before it, so that it need not be read again elsewhere.
+    """
+    blocks = (block for message in messages if isinstance(message.content, list) for block in message.content)
+    return frozenset(
+        str(block["text"]) for block in blocks if isinstance(block, dict) and block.get("source")
+    )
+
+
 def _role(message: BaseMessage) -> str:
     if isinstance(message, SystemMessage):
         return "system"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from chains.gguf import GgufInfo
@@ -56,7 +56,8 @@ class Piece:
     """A run of a prompt that is tokenised on its own. `token` is "bos", "eos", or empty for text.
 
     `control` allows control tokens. `spaced` asks SentencePiece for its leading space.
-    `border` says that what stands before and behind this piece's end may be cached apart.
+    `border` says that what stands before and behind this piece's end may be cached apart, `answer` that an answer
+    begins there.
     """
 
     text: str = ""
@@ -64,6 +65,7 @@ class Piece:
     spaced: bool = False
     token: str = ""
     border: bool = False
+    answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,14 @@ class Prompt:
     """A framed conversation. `boundaries` are offsets into `ids`, rising, at which a prefix is worth keeping.
 
     The first is the end of the head (begin token and system message) where there is one, then come the ends
-    of each block and message; the last is `len(ids)`.
+    of each block and message; the last is `len(ids)`. `answers` are those at which an answer begins. `sources` are
+    spans of `ids` that say the same whatever stands before them.
     """
 
     ids: tuple[int, ...]
     boundaries: tuple[int, ...]
+    answers: tuple[int, ...] = ()
+    sources: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +104,15 @@ def frame(family: Family, messages: Sequence[Message], tokenizer: Tokenizer) -> 
     """
     ids: list[int] = []
     boundaries: set[int] = set()
+    answers: set[int] = set()
     for piece in family.pieces(alternating(messages), tokenizer):
         ids += _encode(piece, tokenizer, opens=not ids or tokenizer.is_control(ids[-1]))
-        if piece.border and ids:
+        if (piece.border or piece.answer) and ids:
             boundaries.add(len(ids))
+        if piece.answer:
+            answers.add(len(ids))
     boundaries.add(len(ids))
-    return Prompt(tuple(ids), tuple(sorted(boundaries)))
+    return Prompt(tuple(ids), tuple(sorted(boundaries)), tuple(sorted(answers)))
 
 
 def _encode(piece: Piece, tokenizer: Tokenizer, *, opens: bool = True) -> list[int]:
@@ -261,13 +269,14 @@ class _Turns:
         pieces = [Piece(token="bos")] if self.always_bos or tokenizer.adds_bos else []
         named = dict(zip(("system", "user", "assistant"), self.roles, strict=True))
         for index, message in enumerate(messages):
-            pieces.append(Piece(self.opening.format(role=named[message.role]), control=True))
+            answer = message.role == "assistant"
+            pieces.append(Piece(self.opening.format(role=named[message.role]), control=True, answer=answer))
             if message.role == "assistant" and index == len(messages) - 1:
                 return pieces + _texts(message.blocks)
             blocks = _strip(message.blocks) if self.strips else message.blocks
             pieces += _texts(blocks, border=message.role != "system")
             pieces.append(Piece(self.closing, control=True, border=True))
-        pieces.append(Piece(self.opening.format(role=named["assistant"]), control=True))
+        pieces.append(Piece(self.opening.format(role=named["assistant"]), control=True, answer=True))
         return pieces
 
 
@@ -287,7 +296,7 @@ def _mistral_pieces(messages: Sequence[Message], tokenizer: Tokenizer) -> list[P
         blocks = _strip(_broken(message.blocks, _INST_MARKS))
         if message.role == "user":
             pieces.append(Piece("[INST]", control=True, spaced=True))
-            pieces += [*_first_spaced(blocks), Piece(" [/INST]", control=True, border=True)]
+            pieces += [*_first_spaced(blocks), Piece(" [/INST]", control=True, answer=True)]
         elif index == len(listed) - 1:
             pieces += _texts(message.blocks, spaced=True)
         else:
@@ -407,7 +416,10 @@ def _template_pieces(rendered: str, messages: Sequence[Message]) -> list[Piece]:
         if match[1] is None:
             pieces.append(Piece(token="bos" if match[0] == _BOS else "eos", border=match[0] == _EOS))
         else:
-            pieces += _texts(messages[int(match[1])].blocks)
+            message = messages[int(match[1])]
+            if message.role == "assistant" and pieces:
+                pieces[-1] = replace(pieces[-1], answer=True)
+            pieces += _texts(message.blocks)
     return pieces + _framing(rendered[at:], opens=not at)
 
 

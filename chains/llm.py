@@ -28,13 +28,17 @@ from pydantic import Field, PrivateAttr
 
 from chains import tools as calling
 from chains.bound import BoundChat
-from chains.conversation import conversation
+from chains.conversation import conversation, source_texts
 from chains.drafting import Drafted, Pace, Plain
 from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
 from chains.fit import Wishes
 from chains.gguf import GgufInfo, read_gguf
+from chains.kv import Repair, source_spans
+from chains.kv_policy import READINGS, decided
+from chains.kv_store import DEFAULT_BYTES
 from chains.likelihood import next_probabilities
 from chains.loading import Choice, choose
+from chains.reader import Reader, Reading, open_reader
 from chains.runtime import (
     Interrupted,
     Runtime,
@@ -57,7 +61,7 @@ _NOT_WRITERS = frozenset(
 )
 _CALL_OPTIONS = frozenset(
     """temperature top_k top_p min_p repeat_penalty seed grammar json_schema max_tokens cancel tools
-    tool_choice draft""".split()
+    tool_choice draft reading""".split()
 )
 
 
@@ -66,6 +70,7 @@ class _Request:
     """One generation: what to read, how to write, when to stop."""
 
     prompt: Prompt
+    repair: Repair | None
     sampling: Sampling
     max_tokens: int
     stops: tuple[str, ...]
@@ -89,6 +94,7 @@ class _State:
     owner: int = 0
     info: GgufInfo | None = None
     runtime: Runtime | None = None
+    reader: Reader | None = None
     family: Family | None = None
     choice: Choice | None = None
 
@@ -132,6 +138,13 @@ class LlamaCpp(BoundChat):
     draft: str = ""
     """"prompt" tries what stands in the prompt as a draft of the answer: faster where text is rewritten, never
     another answer, and left alone as soon as it is measured not to be faster. Empty for none."""
+    kv_dir: str = ""
+    """Where what was read is kept between processes (private to the user, see `kv_store`); empty: nowhere."""
+    kv_bytes: int = DEFAULT_BYTES
+    reading: str = "auto"
+    """How sources in a prompt are read: auto (as measured for the model), exact, or fast; see `kv_policy`."""
+    repair: Repair | None = None
+    """What of joined sources is read again, where `reading` is auto; None: as measured for the model."""
     on_prefill: Callable[[int, int], None] | None = Field(default=None, exclude=True)
     """Called with tokens read and tokens in all while the prompt is read."""
 
@@ -155,13 +168,14 @@ class LlamaCpp(BoundChat):
             choice = self._choose(info)
             runtime = Runtime(info, choice.options)
             runtime.notes[:0] = choice.notes
+            state.reader = open_reader(runtime, info, choice.options, self.kv_dir, self.kv_bytes)
             state.info, state.family, state.choice, state.runtime = info, family, choice, runtime
 
     def close(self) -> None:
         """Free the model's memory. The next call loads it again."""
         state = self._state
         with self._exclusive(()), state.load_lock:
-            runtime, state.runtime = state.runtime, None
+            runtime, state.runtime, state.reader = state.runtime, None, None
             if runtime is not None:
                 runtime.close()
 
@@ -381,7 +395,7 @@ class LlamaCpp(BoundChat):
         cancels = tuple(event for event in (kwargs.pop("cancel", None), kwargs.pop("_cancel", None)) if event)
         with self._exclusive(cancels) as held:
             if not held:
-                yield self._last(_Counts(0), "cancelled", Sampling())
+                yield self._last(_Counts(Reading(0)), "cancelled", Sampling())
                 return
             runtime = self._loaded()
             request = self._request(runtime, messages, stop, cancels, kwargs)
@@ -481,7 +495,7 @@ class LlamaCpp(BoundChat):
             offered = calling.offer(options["tools"], options.get("tool_choice"))
             options = _bound_to_turn(options, calling.grammar(offered, spaced=family.drops_space))
         listed = conversation(messages, offered.tools if offered else ())
-        prompt = frame(family, listed, runtime.vocabulary)
+        prompt = self._with_sources(frame(family, listed, runtime.vocabulary), messages, runtime)
         wanted = options.get("max_tokens")
         wanted = self.max_tokens if wanted is None else wanted
         if wanted < 1:
@@ -494,9 +508,9 @@ class LlamaCpp(BoundChat):
         ends = stop_ids(family, runtime.vocabulary)
         turn = calling.TurnReader() if offered else None
         drafts = self._drafts(options, runtime) and turn is None
-        return _Request(
-            prompt, sampling, min(wanted, room), stops, ends, family.drops_space, cancels, turn, drafts
-        )
+        repair = self._repair(options.get("reading") or self.reading)
+        spaced, most = family.drops_space, min(wanted, room)
+        return _Request(prompt, repair, sampling, most, stops, ends, spaced, cancels, turn, drafts)
 
     def _drafts(self, options: dict[str, Any], runtime: Runtime) -> bool:
         wanted = options.get("draft")
@@ -504,6 +518,17 @@ class LlamaCpp(BoundChat):
         if wanted not in ("", "prompt"):
             raise UsageError(f"There is no draft {wanted!r}.", 'Choose "prompt", or "" for none.')
         return bool(wanted) and runtime.forgets_parts
+
+    def _with_sources(self, prompt: Prompt, messages: Sequence[BaseMessage], runtime: Runtime) -> Prompt:
+        texts = source_texts(messages)
+        return source_spans(prompt, {tuple(runtime.vocabulary.encode(text, joined=True)) for text in texts})
+
+    def _repair(self, reading: str) -> Repair | None:
+        if reading not in READINGS:
+            raise UsageError(f"There is no reading {reading!r}.", f"Choose one of {', '.join(READINGS)}.")
+        if reading == "auto" and self.repair is not None:
+            return self.repair
+        return decided(reading, self.info).repair
 
     def _too_long(self, tokens: int, n_ctx: int) -> ContextTooSmall:
         most = self.info.context_length
@@ -530,10 +555,11 @@ class LlamaCpp(BoundChat):
 
     def _run(self, runtime: Runtime, request: _Request) -> Iterator[ChatGenerationChunk]:
         started = time.perf_counter()
-        ids = request.prompt.ids
-        counts = _Counts(len(ids))
+        reader = self._state.reader
+        assert reader is not None
+        counts = _Counts(Reading(len(request.prompt.ids)))
         try:
-            counts.cached = runtime.prefill(ids, self.on_prefill, request.cancelled)
+            counts.reading = reader.read(request.prompt, request.repair, self.on_prefill, request.cancelled)
         except Interrupted:
             counts.prefill_seconds = time.perf_counter() - started
             yield self._last(counts, "cancelled", request.sampling)
@@ -547,6 +573,7 @@ class LlamaCpp(BoundChat):
         if request.turn is not None:
             rest, call = request.turn.feed(rest) + request.turn.rest(), request.turn.call
         finish = "tool_calls" if call is not None else finish
+        reader.keep_said()
         yield self._last(counts, finish, request.sampling, rest, call)
 
     def _write(
@@ -561,7 +588,7 @@ class LlamaCpp(BoundChat):
             by_grammar = request.sampling.grammar and runtime.vocabulary.ends(token)
             return token in request.stop_ids or bool(by_grammar)
 
-        read = counts.prompt - counts.cached
+        read = counts.reading.read
         rate = read / counts.prefill_seconds if counts.prefill_seconds > 0 else 0.0
         steps = Drafted(runtime, sampler, ends, Pace(rate)) if request.drafts else Plain(runtime, sampler)
         try:
@@ -599,16 +626,18 @@ class LlamaCpp(BoundChat):
     ) -> ChatGenerationChunk:
         """The last chunk: what was held back, the tool call, what it cost, and why it ended."""
         usage = UsageMetadata(
-            input_tokens=counts.prompt,
+            input_tokens=counts.reading.tokens,
             output_tokens=counts.written,
-            total_tokens=counts.prompt + counts.written,
-            input_token_details=InputTokenDetails(cache_read=counts.cached),
+            total_tokens=counts.reading.tokens + counts.written,
+            input_token_details=InputTokenDetails(cache_read=counts.reading.cached),
         )
         metadata: dict[str, Any] = {
             "finish_reason": finish,
             "model_name": self._model_name,
             "prefill_seconds": round(counts.prefill_seconds, 4),
             "generation_seconds": round(counts.generation_seconds, 4),
+            "tokens_read": counts.reading.read,
+            "sources_joined": counts.reading.joined,
         }
         if counts.drafted:
             metadata |= {"draft_tokens": counts.drafted, "draft_accepted": counts.accepted}
@@ -628,8 +657,7 @@ class LlamaCpp(BoundChat):
 class _Counts:
     """What a generation cost so far."""
 
-    prompt: int
-    cached: int = 0
+    reading: Reading
     written: int = 0
     prefill_seconds: float = 0.0
     generation_seconds: float = 0.0

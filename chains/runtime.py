@@ -16,8 +16,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from chains.cells import SEQUENCES, Cells
 from chains.ggml_types import KV_TYPES, PLAIN_KV, TENSOR_TYPES
 from chains.gguf import GgufInfo
 from indexers.errors import ModelError, UsageError
@@ -111,6 +114,18 @@ def check_kv(info: GgufInfo, options: LoadOptions) -> None:
             )
     if options.type_v not in PLAIN_KV and not options.flash_attn:
         raise UsageError(f"Values are kept as {options.type_v} with flash attention only.", "Turn it on.")
+
+
+def build() -> dict[str, object]:
+    """What tells this build of llama.cpp from others: its version, its file, and the instructions it uses."""
+    library = native()
+    file = Path(library._lib._name)
+    status = file.stat() if file.exists() else None
+    return {
+        "version": version("llama-cpp-python"),
+        "file": (status.st_size, status.st_mtime_ns) if status is not None else str(file),
+        "system": library.llama_print_system_info().decode("utf-8", "replace"),
+    }
 
 
 def supports_gpu() -> bool:
@@ -214,10 +229,14 @@ class Runtime:
         self.load_log = _log.text()
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._memory = self._lib.llama_get_memory(self._ctx)
+        self.cells = Cells(self._lib, self._ctx, self._model)
         self.n_batch = min(options.n_batch, self.n_ctx)
         self._batch = self._lib.llama_batch_init(self.n_batch, 0, 1)
         self._closing = weakref.finalize(self, _free, self._lib, self._ctx, self._model, self._batch)
         self.tokens: list[int] = []
+        # Where sources begin that were joined; and the least of what a look in between left of a reader's prompt.
+        self.joined_from: int | None = None
+        self.touched: int | None = None
         self.vocabulary = Vocabulary(self._lib, self._vocab)
 
     def _load_model(self, info: GgufInfo, options: LoadOptions) -> Any:
@@ -270,6 +289,8 @@ class Runtime:
             params.rope_freq_scale = 0.0
             params.flash_attn_type = 1 if options.flash_attn else 0
             params.type_k, params.type_v = KV_TYPES[options.type_k], KV_TYPES[options.type_v]
+            # Spans of the prompt are copied through sequences of their own; all share one memory.
+            params.n_seq_max, params.kv_unified = SEQUENCES, True
             context = self._lib.llama_init_from_model(self._model, params)
             if context:
                 if n_ctx < options.n_ctx:
@@ -288,28 +309,44 @@ class Runtime:
     def prefill(
         self, ids: Sequence[int], progress: Callable[[int, int], None] | None, stopped: Callable[[], bool]
     ) -> int:
-        """Bring the context to exactly `ids`, reusing the prefix it shares with what was there.
+        """Bring the context to exactly `ids`, reusing the tokens it shares with what was there: a look in between.
+
+        What is written goes through a `Reader`, which keeps more; it sees by `touched` what is left of its own.
 
         :returns: how many tokens were reused.
         :raises Interrupted: `stopped` became true; what was read so far stays valid.
         """
         kept = 0
-        for old, new in zip(
-            self.tokens, ids[:-1], strict=False
-        ):  # the last is read again: its logits are needed
+        plain = self.tokens if self.joined_from is None else self.tokens[: self.joined_from]
+        for old, new in zip(plain, ids[:-1], strict=False):  # the last is read again: its logits are needed
             if old != new:
                 break
             kept += 1
-        kept = self._cut(kept)
+        kept = self.cut(kept)
+        self.joined_from = None
+        self.touched = kept if self.touched is None else min(kept, self.touched)
         if progress is not None:
             progress(kept, len(ids))
-        for start in range(kept, len(ids), self.n_batch):
+        self.read(
+            ids[kept:],
+            (lambda: progress(len(self.tokens), len(ids))) if progress is not None else None,
+            stopped,
+        )
+        return kept
+
+    def read(
+        self, ids: Sequence[int], progress: Callable[[], None] | None, stopped: Callable[[], bool]
+    ) -> None:
+        """Read tokens behind those that are there, in batches.
+
+        :raises Interrupted: `stopped` became true; what was read so far stays valid.
+        """
+        for start in range(0, len(ids), self.n_batch):
             if stopped():
                 raise Interrupted
             self._decode(ids[start : start + self.n_batch], stopped)
             if progress is not None:
-                progress(len(self.tokens), len(ids))
-        return kept
+                progress()
 
     def append(self, token: int) -> None:
         """Read one token more."""
@@ -321,7 +358,7 @@ class Runtime:
 
     def forget(self, length: int) -> None:
         """Forget everything behind `length`; see `forgets_parts`."""
-        self._cut(length)
+        self.cut(length)
 
     @property
     def forgets_parts(self) -> bool:
@@ -330,8 +367,8 @@ class Runtime:
             self._lib.llama_model_is_recurrent(self._model) or self._lib.llama_model_is_hybrid(self._model)
         )
 
-    def _cut(self, length: int) -> int:
-        """Forget everything behind `length`, also what an interrupted call left there.
+    def cut(self, length: int) -> int:
+        """Forget everything behind `length`, also what an interrupted call left there; how many tokens are left.
 
         Models that cannot forget a part forget all.
         """

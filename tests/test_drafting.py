@@ -160,7 +160,8 @@ def answer(
     llm.load()
     runtime = llm._state.runtime
     assert runtime is not None
-    runtime.prefill(llm.prompt_tokens(REWRITE), None, lambda: False)
+    assert llm._state.reader is not None
+    llm._state.reader.read(llm.prompt(REWRITE), None, None, lambda: False)
     sampler = runtime.sampler(sampling or Sampling())
     ends = runtime.vocabulary.ends
     steps = Drafted(runtime, sampler, ends, Eager()) if drafting else Plain(runtime, sampler)

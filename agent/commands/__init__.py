@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.output import Output, ProgressView
+from indexers.errors import UsageError
 from indexers.filters import Filter
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ AnswerOption = Annotated[
 ]
 NoDownloadOption = Annotated[
     bool, typer.Option("--no-download", help="Fail rather than fetch a missing model.")
+]
+ExactOption = Annotated[
+    bool, typer.Option("--exact", help="Read every source behind those before it, never join them.")
+]
+FastOption = Annotated[
+    bool, typer.Option("--fast", help="Join sources that were read before as they are: quickest, less exact.")
 ]
 PathOption = Annotated[
     list[str] | None,
@@ -114,15 +121,27 @@ def filter_of(path: list[str] | None, lang: list[str] | None, no_tests: bool) ->
     return Filter(paths=path or (), languages=lang or (), tests=not no_tests)
 
 
+def reading_of(exact: bool, fast: bool) -> str | None:
+    """The flags that say how sources are read, as a setting; None is "not given".
+
+    :raises UsageError: both.
+    """
+    if exact and fast:
+        raise UsageError("--exact and --fast say the opposite of one another.", "Give one of them.")
+    return "exact" if exact else "fast" if fast else None
+
+
 def answer_flags(
     model: str | None,
     context_tokens: int | None,
     max_tokens: int | None,
     no_download: bool,
     engine: Mapping[str, object] | None = None,
+    reading: str | None = None,
 ) -> dict[str, object]:
     """The flags of commands that answer, as settings; None is "not given". `engine` is what `with_engine` gives."""
     return {
+        "reading": reading,
         **(engine or {}),
         "model": model,
         "context_tokens": context_tokens,

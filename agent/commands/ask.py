@@ -13,6 +13,8 @@ import typer
 from agent.commands import (
     AnswerOption,
     ContextOption,
+    ExactOption,
+    FastOption,
     Job,
     JsonOption,
     LangOption,
@@ -23,6 +25,7 @@ from agent.commands import (
     RepoOption,
     answer_flags,
     filter_of,
+    reading_of,
     work_on,
 )
 from agent.commands.engine import Engine, with_engine
@@ -66,6 +69,8 @@ def command(
     show_prompt: Annotated[
         bool, typer.Option("--show-prompt", help="Print what the model would read, and stop.")
     ] = False,
+    exact: ExactOption = False,
+    fast: FastOption = False,
     no_download: NoDownloadOption = False,
     json: JsonOption = False,
     *,
@@ -78,7 +83,7 @@ def command(
 
     Example: agent ask "How does a command find its options?" --repo ~/src/click
     """
-    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine)
+    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine, reading_of(exact, fast))
     only = filter_of(path, lang, no_tests)
     if not deep and max_steps is not None:
         raise UsageError("--max-steps bounds the lookups of --deep.", "Add --deep, or leave it out.")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from agent.commands import (
     AnswerOption,
     ContextOption,
+    ExactOption,
+    FastOption,
     Job,
     LangOption,
     ModelOption,
@@ -21,6 +23,7 @@ from agent.commands import (
     Work,
     answer_flags,
     filter_of,
+    reading_of,
     tell_notes,
     work_on,
 )
@@ -53,6 +56,8 @@ def command(
     model: ModelOption = None,
     context_tokens: ContextOption = None,
     max_tokens: AnswerOption = None,
+    exact: ExactOption = False,
+    fast: FastOption = False,
     no_download: NoDownloadOption = False,
     *,
     engine: Engine,
@@ -64,7 +69,7 @@ def command(
 
     Example: agent chat --repo ~/src/click --model qwen2.5-coder-1.5b-instruct
     """
-    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine)
+    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine, reading_of(exact, fast))
     return Job(partial(run, repo=repo, only=filter_of(path, lang, no_tests), flags=flags))
 
 
