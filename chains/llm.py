@@ -67,10 +67,12 @@ _CALL_OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One generation: what to read, how to write, when to stop."""
+    """One generation: what to read, how to write, when to stop.
+
+    `repair` says how sources are joined; `by_token` reuses of what is in memory every token, and nothing on disk.
+    """
 
     prompt: Prompt
-    repair: Repair | None
     sampling: Sampling
     max_tokens: int
     stops: tuple[str, ...]
@@ -79,6 +81,8 @@ class _Request:
     cancels: tuple[threading.Event, ...]
     turn: calling.TurnReader | None = None
     drafts: bool = False
+    repair: Repair | None = None
+    by_token: bool = False
 
     def cancelled(self) -> bool:
         """Whether somebody asked to stop."""
@@ -321,7 +325,7 @@ class LlamaCpp(BoundChat):
         cancels = tuple(event for event in (options.pop("cancel", None),) if event)
         with self._exclusive(cancels) as held:
             if not held:
-                yield self._last(_Counts(0), "cancelled", Sampling())
+                yield self._last(_Counts(Reading(0)), "cancelled", Sampling())
                 return
             runtime = self._loaded()
             room = runtime.n_ctx - len(ids)
@@ -335,6 +339,7 @@ class LlamaCpp(BoundChat):
                 stop_ids=frozenset(ends),
                 drops_space=False,
                 cancels=cancels,
+                by_token=True,
             )
             yield from self._run(runtime, request)
 
@@ -510,7 +515,7 @@ class LlamaCpp(BoundChat):
         drafts = self._drafts(options, runtime) and turn is None
         repair = self._repair(options.get("reading") or self.reading)
         spaced, most = family.drops_space, min(wanted, room)
-        return _Request(prompt, repair, sampling, most, stops, ends, spaced, cancels, turn, drafts)
+        return _Request(prompt, sampling, most, stops, ends, spaced, cancels, turn, drafts, repair)
 
     def _drafts(self, options: dict[str, Any], runtime: Runtime) -> bool:
         wanted = options.get("draft")
@@ -559,7 +564,13 @@ class LlamaCpp(BoundChat):
         assert reader is not None
         counts = _Counts(Reading(len(request.prompt.ids)))
         try:
-            counts.reading = reader.read(request.prompt, request.repair, self.on_prefill, request.cancelled)
+            if request.by_token:
+                kept = runtime.prefill(request.prompt.ids, self.on_prefill, request.cancelled)
+                counts.reading = Reading(len(request.prompt.ids), len(request.prompt.ids) - kept)
+            else:
+                counts.reading = reader.read(
+                    request.prompt, request.repair, self.on_prefill, request.cancelled
+                )
         except Interrupted:
             counts.prefill_seconds = time.perf_counter() - started
             yield self._last(counts, "cancelled", request.sampling)
