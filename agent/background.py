@@ -79,7 +79,10 @@ def start(builder: Builder, directory: Path, embedder: str) -> bool:
 def main() -> None:
     """Embed what the last argument says, a JSON object, until nothing is left or there is a reason to stop."""
     from agent.config import silence_tracing
+    from indexers.priority import nice_session
 
+    # The interpreter was started niced, and in a session of its own.
+    nice_session()
     silence_tracing()
     order = json.loads(sys.argv[-1])
     root, directory, vectors = (

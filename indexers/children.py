@@ -16,7 +16,12 @@ import time
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from indexers.worker import main; main()"
+from indexers.priority import nice_session
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[1:]; from indexers.priority import nice_session; nice_session();"
+    " from indexers.worker import main; main()"
+)
 _FAILED = 70
 _NAP_SECONDS = 0.002
 # What a child gets that we get is decided by us: it lives as long as we want it to.
@@ -152,6 +157,7 @@ def _become_worker(its_input: int, its_output: int) -> NoReturn:
     status = _FAILED
     try:
         os.setsid()
+        nice_session()
         # What is garbage of ours stays that: a destructor may want to close a database.
         gc.disable()
         gc.freeze()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from indexers.errors import AgentError, IndexStateError
 from indexers.ledger import Ledger
+from indexers.priority import nice_session
 from indexers.store import VectorStore
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def sync_from_ledger(
 
 def main() -> None:
     """Rebuild as the last four arguments say: the ledger, its vectors, Chroma's directory, the embedder."""
+    nice_session()
     ledger_path, vectors_path, directory, fingerprint = sys.argv[-4:]
     # Whatever Chroma prints must not end up before the reason of a failure.
     answer = os.dup(1)
