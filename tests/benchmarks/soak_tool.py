@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 AGENT = (sys.executable, "-c", "import sys; from agent.cli import main; sys.exit(main())")
 # Far more than anything may take on a busy machine: a hang is a fault.
 PATIENCE = 300.0
+# How long commands that were begun may go on before they are killed.
+LINGER = 40.0
 MOST_RUNNING = 3
 FINE, BUSY = 0, 75
 _HITS = 8
@@ -126,18 +128,13 @@ class Tool:
                 if code not in (FINE, BUSY, -signal.SIGKILL):
                     raise Failed(f"{what} beside others ended with {code}: see commands.log")
 
-    def wait_for_running(self) -> None:
-        """Until every command that was begun has ended."""
-        end = time.monotonic() + PATIENCE
-        for what, process in list(self._running):
-            try:
+    def wait_for_running(self, seconds: float = LINGER) -> None:
+        """Until every command that was begun has ended; one that makes thousands of vectors is killed then."""
+        end = time.monotonic() + seconds
+        for _, process in self._running:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                self._running.remove((what, process))
-                raise Failed(f"{what} beside others did not end within {PATIENCE:.0f} s") from None
-        self._reap()
+        self.kill_running()
 
     # -- killing it ------------------------------------------------------------------------------
 
