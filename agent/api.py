@@ -187,7 +187,7 @@ class Agent:
         def found() -> Hits:
             search = self.workspace.search(only)
             hits = Hits(search.hits(query, k), query, search.absent(query))
-            self.workspace.go_on_behind()
+            self.workspace.go_on_behind([hit.chunk_id for hit in hits])
             return hits
 
         return self.workspace.mended(found)

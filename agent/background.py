@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOG_NAME = "background.log"
 LOG_BYTES = 64 * 1024
+# Chunks that a search may ask to be embedded before others.
+MOST_FIRST = 100
 # The worker itself takes some 350 MB.
 MEMORY_TO_START = 700_000_000
 MEMORY_TO_GO_ON = 250_000_000
@@ -36,11 +38,12 @@ _START = (
 )
 
 
-def start(builder: Builder, directory: Path, embedder: str) -> bool:
+def start(builder: Builder, directory: Path, embedder: str, first: Sequence[int] = ()) -> bool:
     """Start a worker for an index, in a session of its own; false when one is at work, or it cannot be started.
 
     :param directory: of the index; the worker writes its log there.
     :param embedder: as in the settings; its model must be installed.
+    :param first: the row ids of chunks to begin with.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         return False
@@ -55,6 +58,7 @@ def start(builder: Builder, directory: Path, embedder: str) -> bool:
         "directory": os.fsencode(directory).hex(),
         "vectors": os.fsencode(builder.ledger.vectors_path).hex(),
         "embedder": embedder,
+        "first": list(first)[:MOST_FIRST],
     }
     try:
         log = _open_log(directory / LOG_NAME)
@@ -89,14 +93,14 @@ def main() -> None:
         Path(os.fsdecode(bytes.fromhex(order[key]))) for key in ("root", "directory", "vectors")
     )
     try:
-        _work(root, directory, vectors, str(order["embedder"]))
+        _work(root, directory, vectors, str(order["embedder"]), frozenset(order["first"]))
     except BusyError as error:
         _log(f"ended: {error.message}")
     except AgentError as error:
         _log(f"failed: {error.message}")
 
 
-def _work(root: Path, directory: Path, vectors: Path, name: str) -> None:
+def _work(root: Path, directory: Path, vectors: Path, name: str, first: frozenset[int]) -> None:
     from agent import models
     from indexers import made_by
     from indexers.build import Builder
@@ -118,7 +122,7 @@ def _work(root: Path, directory: Path, vectors: Path, name: str) -> None:
         pending = ledger.counts(embedder.fingerprint()).pending
         builder.claim.tell(0, pending)
         _log(f"started: {pending:,} chunks have no vector")
-        done = _embed(builder, embedder, watch)
+        done = _embed(builder, embedder, watch, first)
         if not watch():
             builder.sync_store(embedder)
         with locked(builder.lock, WAIT_TO_WRITE):
@@ -127,10 +131,12 @@ def _work(root: Path, directory: Path, vectors: Path, name: str) -> None:
     ledger.close()
 
 
-def _embed(builder: Builder, embedder: Embedder, stop: Callable[[], bool]) -> int:
+def _embed(
+    builder: Builder, embedder: Embedder, stop: Callable[[], bool], first: frozenset[int] = frozenset()
+) -> int:
     """Embed until nothing is left, looking again for what was read meanwhile; how many vectors were made."""
     done = 0
-    while new := builder.embed(embedder, stop=stop):
+    while new := builder.embed(embedder, stop=stop, first=first):
         done += new
     return done
 

@@ -34,6 +34,9 @@ EMBED_WHILE_WAITING = 1.5
 # And where somebody has waited for the tree to be read already, as on a repository never seen.
 EMBED_AFTER_READING = 0.1
 LONG_READING = 1.0
+# Beyond this nobody waits for a model to load for the sake of a few vectors: words alone answer, and the worker begins
+# with what was found.
+LONGEST_READING = 2.0
 # From so many vectors on, a worker takes long enough to be told of.
 WORTH_TELLING = 200
 # How long a search waits for another process that is indexing before it answers from what is there, in seconds.
@@ -154,10 +157,11 @@ class Workspace:
         embedder = self.ready_embedder(download=False)
         return embedder.fingerprint() if embedder else ""
 
-    def go_on_behind(self) -> None:
+    def go_on_behind(self, first: Sequence[int] = ()) -> None:
         """Leave what a search found to be missing to a worker, if we may.
 
         Not where the embedder is another one than the vectors were made by: whoever changed it says when.
+        :param first: the row ids of chunks to begin with.
         """
         embedder = self._embedder
         if not self.background or embedder is None:
@@ -165,14 +169,14 @@ class Workspace:
         pending = self.index().counts(embedder.fingerprint()).pending
         if not pending or made_by.changed(self.ledger, embedder):
             return
-        if self.start_worker() and pending >= WORTH_TELLING:
+        if self.start_worker(first) and pending >= WORTH_TELLING:
             self.note(f"{pending:,} vectors are still to come; a worker makes them: agent status")
 
-    def start_worker(self) -> bool:
+    def start_worker(self, first: Sequence[int] = ()) -> bool:
         """Start a worker for the vectors that are still to come; false when one is at work, or may not be."""
         from agent import background
 
-        return background.start(self.builder(), self.directory, self.settings.embedder)
+        return background.start(self.builder(), self.directory, self.settings.embedder, first)
 
     def embedding(self) -> Mapping[str, object] | None:
         """The process that makes vectors now, and how far it is."""
@@ -184,6 +188,10 @@ class Workspace:
     def search(self, only: Filter = EVERYTHING) -> Search:
         """What answers queries, from the index as it is; candidates without vectors are embedded meanwhile."""
         embedder = self.ready_embedder(download=False)
+        if embedder is not None and self._reading_seconds > LONGEST_READING:
+            counts = self.index().counts(embedder.fingerprint())
+            if counts.pending == counts.chunks:
+                return Search(self.index(), None, None, only=only)
         seconds = EMBED_AFTER_READING if self._reading_seconds > LONG_READING else EMBED_WHILE_WAITING
 
         def embed_now(chunks: Sequence[StoredChunk]) -> None:

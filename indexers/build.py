@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -19,7 +19,7 @@ from indexers.errors import IndexStateError
 from indexers.facts import FACTS_VERSION
 from indexers.files import stat_file
 from indexers.git import Repository
-from indexers.ledger import Ledger, ManifestEntry, StoredChunk, StoredFacts
+from indexers.ledger import Ledger, ManifestEntry, NewFile, StoredChunk, StoredFacts
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.pool import Pool, WorkersLost
 from indexers.reading import NO_STAT, Job, Reading, embed_text, read_file
@@ -34,7 +34,7 @@ OnProgress = Callable[[Progress], None]
 
 # A file whose mtime is this close to the moment we read it may change again within the same tick.
 _RACY_NS = 2_000_000_000
-# Files in one transaction: few enough that Ctrl-C loses little, enough that commits cost nothing.
+# Files in one transaction: few enough that Ctrl-C loses little, enough that commits cost little.
 _FILES_PER_COMMIT = 64
 _EMBED_BATCH = 256
 # About a second's work: whoever may be asked to stop looks up after each.
@@ -191,11 +191,9 @@ class Builder:
             ):
                 for start in range(0, len(work), _FILES_PER_COMMIT):
                     batch = work[start : start + _FILES_PER_COMMIT]
+                    read = [(file, next(readings)) for file in batch]
                     with self.ledger.transaction():
-                        dirty = [
-                            self._put(file, manifest.get(file.path), next(readings), tally) for file in batch
-                        ]
-                        if any(dirty):
+                        if self._put(read, manifest, tally):
                             self.ledger.bump_generation()
                     committed = replace(tally)
                     done = start + len(batch)
@@ -240,30 +238,33 @@ class Builder:
         least = _BYTES_FOR_WORKERS // _SHARE_FOR_FORKS if is_alone() else _BYTES_FOR_WORKERS
         return any(total >= least for total in accumulate(sizes))
 
-    def _put(self, file: TrackedFile, known: ManifestEntry | None, read: Reading, tally: _Tally) -> bool:
-        """Store what came of one file; false when its content turned out to be the same."""
-        if read.reason:
-            item = Skipped(file.path, SkipReason(read.reason), read.detail)
-            self.ledger.put_skipped(item, read.stat, read.checked_ns)
-            return known is None or known.skip != read.reason or known.detail != read.detail
-        if read.chunks is None:
-            assert known is not None
-            self.ledger.touch(known.id, read.stat, read.checked_ns)
-            tally.kept += 1
-            return False
-        self.ledger.put_file(
-            file.path,
-            read.blob,
-            read.language,
-            read.stat,
-            read.checked_ns,
-            read.chunks,
-            read.redactions,
-            read.words,
-        )
-        tally.indexed += 1
-        tally.chunks += len(read.chunks)
-        return True
+    def _put(
+        self,
+        batch: Sequence[tuple[TrackedFile, Reading]],
+        manifest: Mapping[str, ManifestEntry],
+        tally: _Tally,
+    ) -> bool:
+        """Store what came of some files; false when the content of all turned out to be the same."""
+        new: list[NewFile] = []
+        dirty = False
+        for file, read in batch:
+            known = manifest.get(file.path)
+            if read.reason:
+                item = Skipped(file.path, SkipReason(read.reason), read.detail)
+                self.ledger.put_skipped(item, read.stat, read.checked_ns)
+                dirty |= known is None or (known.skip, known.detail) != (read.reason, read.detail)
+            elif read.chunks is None:
+                assert known is not None
+                self.ledger.touch(known.id, read.stat, read.checked_ns)
+                tally.kept += 1
+            else:
+                made = (read.chunks, read.redactions, read.words)
+                new.append(NewFile(file.path, read.blob, read.language, read.stat, read.checked_ns, *made))
+                tally.indexed += 1
+                tally.chunks += len(read.chunks)
+        if new:
+            self.ledger.put_files(new)
+        return dirty or bool(new)
 
     def _redaction_key(self) -> bytes:
         """A random key of this index: equal secrets get equal placeholders, and no table can reverse them."""
@@ -291,12 +292,14 @@ class Builder:
         chunks: Iterable[StoredChunk] | None = None,
         seconds: float | None = None,
         stop: Callable[[], bool] | None = None,
+        first: Container[int] = (),
     ) -> int:
         """Embed what has no vector yet (or the given chunks of it) and store it as it comes.
 
         The lock is held only while a batch is written, so that searches go on beside a long run.
         :param seconds: stop after the batch during which this much time has passed.
         :param stop: asked before each batch whether to stop.
+        :param first: the row ids of chunks to begin with: somebody has just looked for them.
         :returns: how many vectors were made.
         """
         fingerprint = embedder.fingerprint()
@@ -304,7 +307,7 @@ class Builder:
         done, started = 0, time.monotonic()
         size = 16 if seconds is not None else _EMBED_BATCH if stop is None else _STOPPABLE_BATCH
         # Long texts last: batches of like length waste no padding, and the rate shown is honest early.
-        todo.sort(key=lambda stored: len(stored.chunk.text))
+        todo.sort(key=lambda stored: (stored.id not in first, len(stored.chunk.text)))
         for start in range(0, len(todo), size):
             if seconds is not None and time.monotonic() - started > seconds:
                 break

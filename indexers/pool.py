@@ -24,8 +24,8 @@ from indexers.worker import HEADER_BYTES, SECONDS
 
 # More would wait for the one process that writes.
 MOST_WORKERS = 4
-# Files a worker has at hand, so that it need not wait while the ledger is written.
-_AT_HAND = 8
+# Files a worker has at hand, so that it need not wait while the ledger is written: a hundred files take 0.05 s.
+_AT_HAND = 16
 # How far the others may get ahead of a large file, and with it how much is kept in memory.
 _AHEAD = 96
 # Room for the results of several files; 64 KB is the default.

@@ -127,6 +127,30 @@ def test_a_search_on_a_new_repository_answers_and_leaves_the_rest_to_a_worker(ro
         assert agent.index().vectors_embedded == 0
 
 
+def test_after_a_long_reading_words_alone_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.workspace.LONGEST_READING", 0.0)
+    with opened(root) as agent:
+        assert agent.search("function_07")[0].path == "src/m07.py"
+        assert pending(agent) == 60
+        # Nothing had to be read this time.
+        agent.workspace._reading_seconds = 0.0
+        agent.search("function_07")
+        assert pending(agent) < 60
+
+
+def test_the_worker_begins_with_what_was_found(root: Path) -> None:
+    write(root, {"src/long.py": "def longest():\n" + "    value = value * 2\n" * 40})
+    with opened(root) as agent:
+        agent.refresh()
+        ledger, embedder = agent.workspace.ledger, agent.workspace.ready_embedder(download=False)
+        assert embedder is not None
+        wanted = ledger.defining("longest")
+        stops = iter([False, True, True])
+        made = background._embed(agent.workspace.builder(), embedder, lambda: next(stops), frozenset(wanted))
+        assert 0 < made < 61 and pending(agent) == 61 - made, "one batch, and not all"
+        assert not ledger.missing_keys(embedder.fingerprint(), wanted)
+
+
 def test_nothing_is_started_when_it_is_switched_off_or_by_a_library(root: Path) -> None:
     assert command(root, "search", "function_07").returncode == 0
     with opened(root) as agent:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError, StorageError
-from indexers.ledger import SCHEMA_VERSION, Ledger, translated
+from indexers.ledger import SCHEMA_VERSION, Ledger, NewFile, translated
 from indexers.reading import keyword_fields
 from indexers.types import Chunk, FileStat, Skipped, SkipReason, Symbol
 
@@ -399,3 +399,35 @@ def test_another_process_that_closes_does_not_delete_the_logs_that_we_use(
     assert (tmp_path / "ledger.sqlite-wal").exists() and (tmp_path / "vectors.sqlite-wal").exists()
     ledger.put_vectors("e", [b"k" * 16], np.ones((1, 4), np.float32))
     assert ledger.vectors_are_sound()
+
+
+def test_files_stored_together_are_as_if_stored_one_by_one(tmp_path: Path) -> None:
+    def content(ledger: Ledger) -> list[list[tuple[object, ...]]]:
+        queries = (
+            "SELECT * FROM files",
+            "SELECT * FROM chunks",
+            "SELECT rowid, * FROM keywords",
+            "SELECT * FROM definitions",
+            "SELECT * FROM file_words",
+        )
+        return [ledger._db.execute(f"{query} ORDER BY 1, 2").fetchall() for query in queries]
+
+    read = {
+        f"f{i}.py": [
+            keyword_fields(
+                chunk(f"f{i}.py", f"def name_{i}_{part}():\n    pass", 3 * part, (f"name_{i}_{part}",))
+            )
+            for part in (1, 2)
+        ]
+        for i in range(5)
+    }
+    new = [NewFile(path, path, "python", STAT, 9, chunks, 0, b"w") for path, chunks in read.items()]
+    together, apart = Ledger(tmp_path / "a", tmp_path / "va"), Ledger(tmp_path / "b", tmp_path / "vb")
+    for again in (new, new[1:3]):
+        with together.transaction():
+            together.put_files(again)
+        with apart.transaction():
+            for file in again:
+                apart.put_file(*file)
+    assert content(together) == content(apart) and len(content(together)[1]) == 10
+    assert [item.chunk.path for item in together.chunks(together.defining("name_2_1")).values()] == ["f2.py"]
