@@ -24,6 +24,7 @@ from indexers.git import Repository
 from indexers.types import Hit, IndexReport
 
 if TYPE_CHECKING:
+    from chains.completing import Completion
     from chains.engines import ServerModel
     from chains.llm import LlamaCpp
     from chains.query import Query
@@ -317,6 +318,29 @@ class Agent:
             context_tokens=context_tokens,
             max_tokens=max_tokens,
         )
+
+    def complete(
+        self,
+        path: str,
+        line: int,
+        column: int | None = None,
+        *,
+        suffix_lines: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Completion:
+        """Text for a place in a file: fill-in-the-middle where the model knows it, with definitions of names in view.
+
+        :param path: absolute, or relative to the current directory, or else to the top of the work tree.
+        :param line: from 1, as `column`; without a column the end of the line.
+        :param suffix_lines: lines behind the place that the model reads.
+        :raises UsageError: no such file, line or column, or a file that is never read.
+        """
+        from agent import completing
+        from chains.completing import CompleteSettings
+
+        given = {"suffix_lines": suffix_lines, "max_tokens": max_tokens}
+        settings = CompleteSettings(**{name: value for name, value in given.items() if value is not None})
+        return completing.complete(self.workspace, self.model, path, line, column, settings)
 
     def chat(self, *, only: Filter = EVERYTHING) -> Chat:
         """A conversation that remembers its turns."""

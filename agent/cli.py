@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands import Job, ask, cache, chat, doctor, hook, index, map, models, review, search, status
+from agent.commands import Job, ask, cache, chat, complete, doctor, hook, index, map, models, review, search, status
 from agent.output import Output
 from indexers.errors import AgentError, UsageError
 
@@ -66,6 +66,7 @@ cache_app = typer.Typer(help="What models have read and need not read again.", r
 hook_app = typer.Typer(help="Review every commit before it is made.", rich_markup_mode=None)
 app.command("ask")(ask.command)
 app.command("chat")(chat.command)
+app.command("complete")(complete.command)
 app.command("search")(search.command)
 app.command("map")(map.command)
 app.command("review")(review.command)
