@@ -14,7 +14,21 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.commands import Job, ask, cache, chat, complete, doctor, hook, index, map, models, review, search, status
+from agent.commands import (
+    Job,
+    ask,
+    cache,
+    chat,
+    complete,
+    doctor,
+    hook,
+    index,
+    map,
+    models,
+    review,
+    search,
+    status,
+)
 from agent.output import Output
 from indexers.errors import AgentError, UsageError
 
