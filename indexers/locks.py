@@ -16,10 +16,11 @@ DEFAULT_WAIT_SECONDS = 20.0
 
 
 @contextmanager
-def locked(path: Path, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Iterator[None]:
+def locked(path: Path, wait_seconds: float = DEFAULT_WAIT_SECONDS, what: str = "The index") -> Iterator[None]:
     """Hold the lock file at `path` for the length of the block.
 
     A kernel lock: it goes with its process, however that ends.
+    :param what: what is locked, as the beginning of a sentence for people.
     :raises BusyError: another process held it for the whole of `wait_seconds`.
     """
     from filelock import FileLock, Timeout
@@ -29,7 +30,7 @@ def locked(path: Path, wait_seconds: float = DEFAULT_WAIT_SECONDS) -> Iterator[N
         lock.acquire(timeout=wait_seconds, poll_interval=0.05)
     except Timeout as error:
         raise BusyError(
-            f"The index is in use by {_holder(path)} (waited {wait_seconds:.0f} s).",
+            f"{what} is in use by {_holder(path)} (waited {wait_seconds:.0f} s).",
             "Wait for it to finish, or stop that process, then try again.",
         ) from error
     except (OSError, NotImplementedError) as error:

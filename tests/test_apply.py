@@ -1,0 +1,339 @@
+"""All or nothing: at every system call of a step the process is killed, or the disk is full; then comes a command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repos import git, make_repo
+
+import chains.apply
+import chains.journal
+from chains.apply import ChangedError, apply, recover, undo
+from chains.edits import FileChange, FileState
+from chains.jail import state_of
+from chains.journal import Journal
+from chains.policy import PolicyError
+from indexers.errors import AgentError, BusyError, StorageError
+from indexers.locks import locked
+
+OLD, NEW = b"old\n" * 50, b"new\n" * 60
+CHANGES = (
+    FileChange("a.py", FileState(OLD, 0o640), FileState(NEW, 0o640)),
+    FileChange("deep/er/new.py", None, FileState(b"fresh\n")),
+    FileChange("gone.txt", FileState(b"gone\n"), None),
+    FileChange("sub/run.sh", FileState(b"#!/bin/sh\n", 0o755), FileState(b"#!/bin/sh\ntrue\n", 0o755)),
+)
+# What changes something or may fail for want of space.
+CALLS = ("open", "write", "fsync", "rename", "link", "unlink", "mkdir", "rmdir", "fchmod")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return made(tmp_path / "r")
+
+
+def made(path: Path) -> Path:
+    files = {change.path: change.before for change in CHANGES if change.before}
+    root = make_repo(path, {name: state.data for name, state in files.items()})
+    for name, state in files.items():
+        (root / name).chmod(state.mode)
+    return root
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return journal_at(tmp_path / "state")
+
+
+def journal_at(path: Path) -> Journal:
+    path.mkdir(mode=0o700)
+    return Journal(path)
+
+
+def tree(root: Path) -> dict[str, object]:
+    """Every file and directory outside of `.git`, with bytes and modes."""
+    found: dict[str, object] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if name.partition("/")[0] != ".git":
+            found[name] = (path.stat().st_mode & 0o7777, path.read_bytes()) if path.is_file() else None
+    return found
+
+
+def after(root: Path) -> bool:
+    return all(state_of(root, change.path) == change.after for change in CHANGES)
+
+
+# -- what it does ----------------------------------------------------------------------------------
+
+
+def test_a_step_and_back(root: Path, journal: Journal) -> None:
+    before, index = tree(root), (root / ".git/index").read_bytes()
+    record = apply(root, CHANGES, journal, "do it")
+    assert after(root) and record.request == "do it"
+    assert not [name for name in tree(root) if name.endswith((".new", ".old"))]
+    undo(root, journal)
+    assert tree(root) == before
+    assert (root / ".git/index").read_bytes() == index and git(root, "rev-list", "--count", "HEAD") == b"1\n"
+    with pytest.raises(AgentError, match="nothing to undo"):
+        undo(root, journal)
+
+
+def test_steps_are_undone_one_after_the_other(root: Path, journal: Journal) -> None:
+    first = FileState(b"first\n", 0o640)
+    apply(root, [FileChange("a.py", FileState(OLD, 0o640), first)], journal)
+    apply(root, [FileChange("a.py", first, FileState(b"second\n", 0o640))], journal)
+    undo(root, journal)
+    assert state_of(root, "a.py") == first
+    undo(root, journal)
+    assert state_of(root, "a.py") == FileState(OLD, 0o640)
+
+
+@pytest.mark.parametrize("spoil", ["edit", "mode", "delete", "recreate"])
+def test_undo_refuses_where_anything_changed_since(root: Path, journal: Journal, spoil: str) -> None:
+    apply(root, CHANGES, journal)
+    {
+        "edit": lambda: (root / "a.py").write_bytes(NEW + b"mine\n"),
+        "mode": lambda: (root / "sub/run.sh").chmod(0o644),
+        "delete": lambda: (root / "deep/er/new.py").unlink(),
+        "recreate": lambda: (root / "gone.txt").write_bytes(b"back\n"),
+    }[spoil]()
+    now = tree(root)
+    with pytest.raises(ChangedError, match="changed after"):
+        undo(root, journal)
+    assert tree(root) == now
+
+
+@pytest.mark.parametrize("spoil", ["edit", "mode", "delete", "appear"])
+def test_nothing_is_written_where_a_file_is_not_as_it_was_read(
+    root: Path, journal: Journal, spoil: str
+) -> None:
+    if spoil == "appear":
+        (root / "deep/er").mkdir(parents=True)
+    {
+        "edit": lambda: (root / "a.py").write_bytes(b"mine\n"),
+        "mode": lambda: (root / "sub/run.sh").chmod(0o644),
+        "delete": lambda: (root / "gone.txt").unlink(),
+        "appear": lambda: (root / "deep/er/new.py").write_bytes(b"mine\n"),
+    }[spoil]()
+    now = tree(root)
+    with pytest.raises(ChangedError, match="since it was read"):
+        apply(root, CHANGES, journal)
+    assert tree(root) == now and journal.records() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../out.txt", ".git/hooks/post-commit", ".GIT/x", "away/x", "a.py/x", "nested/x", "A.PY", "/tmp/x"],
+)
+def test_refused_paths_leave_everything_as_it_is(
+    root: Path, journal: Journal, tmp_path: Path, path: str
+) -> None:
+    (root / "away").symlink_to(tmp_path)
+    make_repo(root / "nested", {"b": "1"})
+    now, around = tree(root), sorted(tmp_path.iterdir())
+    with pytest.raises(PolicyError):
+        apply(root, [*CHANGES, FileChange(path, None, FileState(b"x"))], journal)
+    assert tree(root) == now and sorted(tmp_path.iterdir()) == around
+
+
+def test_a_link_to_a_file_is_not_followed(root: Path, journal: Journal, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(OLD)
+    (root / "a.py").unlink()
+    (root / "a.py").symlink_to(tmp_path / "victim")
+    with pytest.raises(PolicyError, match="symbolic link"):
+        apply(root, CHANGES, journal)
+    assert (tmp_path / "victim").read_bytes() == OLD
+
+
+def test_a_hard_link_elsewhere_keeps_its_bytes(root: Path, journal: Journal, tmp_path: Path) -> None:
+    os.link(root / "a.py", tmp_path / "twin")
+    apply(root, CHANGES, journal)
+    assert (tmp_path / "twin").read_bytes() == OLD
+
+
+def test_who_holds_the_lock_is_waited_for(
+    root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chains.apply, "_WAIT_SECONDS", 0.1)
+    with locked(journal.lock), pytest.raises(BusyError, match="record of edits"):
+        apply(root, CHANGES, journal)
+
+
+def test_a_damaged_record_is_told_and_nothing_is_guessed(root: Path, journal: Journal) -> None:
+    apply(root, CHANGES, journal)
+    place = next(journal.directory.glob("*.applied"))
+    (place / "before.0").write_bytes(b"other bytes")
+    with pytest.raises(AgentError, match="damaged"):
+        undo(root, journal)
+    (place / "record.json").write_bytes(b"{")
+    with pytest.raises(AgentError, match="damaged"):
+        undo(root, journal)
+    assert after(root)
+
+
+def test_old_records_go(root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains.journal, "KEPT", 2)
+    state = FileState(OLD, 0o640)
+    for number in range(5):
+        new = FileState(b"%d\n" % number, 0o640)
+        apply(root, [FileChange("a.py", state, new)], journal)
+        state = new
+    assert [record.number for record in journal.records()] == [4, 5]
+
+
+# -- every point of failure ------------------------------------------------------------------------
+
+
+class Failing:
+    """The `os` module, whose call number `at` (of those that write) does something else."""
+
+    def __init__(self, at: int, act: Callable[[str], None], *, then: bool = False) -> None:
+        self.count, self._at, self._act, self._then = 0, at, act, then
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in CALLS:
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if name == "open" and not (args[1] & os.O_CREAT):
+                return real(*args, **kwargs)
+            self.count += 1
+            if self.count == self._at or (self._then and self.count > self._at):
+                self._act(name)
+            return real(*args, **kwargs)
+
+        return call
+
+
+def full(name: str) -> None:
+    """A full disk: what takes space fails, the rest goes on."""
+    if name in ("open", "write", "link", "mkdir", "fsync"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def killed(name: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def patched(patch: pytest.MonkeyPatch, failing: Failing) -> Failing:
+    for module in (chains.apply, chains.journal, chains.jail):
+        patch.setattr(module, "os", failing)
+    return failing
+
+
+def in_a_child(act: Callable[[], object]) -> int:
+    """The status of a child in which `act` ran."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("step", ["apply", "undo"])
+def test_killed_at_every_call_it_is_all_or_nothing_after_the_next_command(tmp_path: Path, step: str) -> None:
+    outcomes = set()
+    for at in range(1, 400):
+        root, journal = made(tmp_path / f"r{at}"), journal_at(tmp_path / f"s{at}")
+        before = tree(root)
+        if step == "undo":
+            apply(root, CHANGES, journal)
+
+        def run(root: Path = root, journal: Journal = journal, at: int = at) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                patched(patch, Failing(at, killed))
+                apply(root, CHANGES, journal) if step == "apply" else undo(root, journal)
+
+        status = in_a_child(run)
+        recover(root, journal)
+        done = after(root)
+        assert done or tree(root) == before, f"call {at}"
+        assert not [name for name in tree(root) if name.endswith((".new", ".old"))]
+        assert not done or not [
+            name
+            for name in tree(root)
+            if name not in {**before, "deep": 0, "deep/er": 0, "deep/er/new.py": 0}
+        ]
+        outcomes.add(done)
+        # Whatever became of it, the next step works.
+        if step == "apply" and done:
+            undo(root, journal)
+            assert tree(root) == before
+        if status == 0:
+            break
+    assert outcomes == {True, False} and 20 < at < 400
+
+
+@pytest.mark.parametrize("then", [False, True], ids=["once", "for good"])
+def test_a_full_disk_at_any_call_leaves_nothing_behind(tmp_path: Path, then: bool) -> None:
+    failures = 0
+    for at in range(1, 400):
+        root, journal = made(tmp_path / f"r{at}"), journal_at(tmp_path / f"s{at}")
+        before = tree(root)
+        with pytest.MonkeyPatch.context() as patch:
+            failing = patched(patch, Failing(at, full, then=then))
+            try:
+                apply(root, CHANGES, journal)
+            except StorageError:
+                failures += 1
+        recover(root, journal)
+        assert after(root) or tree(root) == before, f"call {at}"
+        if not journal.records():
+            assert tree(root) == before
+        if failing.count < at:
+            break
+    assert failures > 10
+
+
+def test_somebody_elses_change_in_the_middle_is_kept_and_the_rest_taken_back(
+    root: Path, journal: Journal
+) -> None:
+    """Killed after the first file; before the next command a person edits the last one."""
+    at = _call_that_puts_the_first_file(root, journal)
+    before = tree(root)
+    child = in_a_child(lambda: _killed_apply(root, journal, at))
+    assert child == -signal.SIGKILL and state_of(root, "a.py") == CHANGES[0].after
+    (root / "sub/run.sh").write_bytes(b"mine\n")
+    told = recover(root, journal)
+    assert "taken back" in told[0]
+    assert tree(root) == {**before, "sub/run.sh": (0o755, b"mine\n")}
+
+
+def _killed_apply(root: Path, journal: Journal, at: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch, Failing(at, killed))
+        apply(root, CHANGES, journal)
+
+
+def _call_that_puts_the_first_file(root: Path, journal: Journal) -> int:
+    """The number of the call after the one that gives a.py its new bytes, found on a copy."""
+    names: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        copy, state = made(root.parent / "copy"), journal_at(root.parent / "copystate")
+        patched(patch, Failing(1, names.append, then=True))
+        apply(copy, CHANGES, state)
+    committed = names.index("rename")
+    return names.index("rename", committed + 1) + 2
+
+
+def test_ctrl_c_while_it_writes_is_heard_when_it_is_done(root: Path, journal: Journal) -> None:
+    def press(name: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch, Failing(12, press))
+        with pytest.raises(KeyboardInterrupt):
+            apply(root, CHANGES, journal)
+    assert after(root) and not journal.has_pending()
