@@ -235,24 +235,33 @@ def _mark_undone(root: Path, journal: Journal, record: Record) -> None:
 
 def _put(root: Path, entry: Entry) -> None:
     """Put one file in its place, unless it is there."""
-    with parent_of(root, entry.path) as (directory, name):
-        now = state_in(directory, name, entry.path)
-        if _is(now, entry.after, entry.after_mode):
-            if _exists(directory, entry.temporary):
-                os.unlink(entry.temporary, dir_fd=directory)
-            return
-        if not _is(now, entry.before, entry.before_mode):
-            raise ChangedError(
-                f"{entry.path} was changed by somebody else meanwhile; nothing was written.", "Ask again."
-            )
-        if not entry.after:
-            os.unlink(name, dir_fd=directory)
-        elif entry.before:
-            os.rename(entry.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        else:
-            # A link, which fails where a file has appeared, and not a rename, which would replace it.
-            _appear(directory, entry.temporary, name)
-        os.fsync(directory)
+    try:
+        with parent_of(root, entry.path) as (directory, name):
+            _put_in(directory, name, entry)
+    except FileNotFoundError:
+        # Its directory went with it, when this was done before.
+        if entry.after:
+            raise
+
+
+def _put_in(directory: int, name: str, entry: Entry) -> None:
+    now = state_in(directory, name, entry.path)
+    if _is(now, entry.after, entry.after_mode):
+        if _exists(directory, entry.temporary):
+            os.unlink(entry.temporary, dir_fd=directory)
+        return
+    if not _is(now, entry.before, entry.before_mode):
+        raise ChangedError(
+            f"{entry.path} was changed by somebody else meanwhile; nothing was written.", "Ask again."
+        )
+    if not entry.after:
+        os.unlink(name, dir_fd=directory)
+    elif entry.before:
+        os.rename(entry.temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    else:
+        # A link, which fails where a file has appeared, and not a rename, which would replace it.
+        _appear(directory, entry.temporary, name)
+    os.fsync(directory)
 
 
 def _appear(directory: int, temporary: str, name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repos import git, make_repo
+from repos import git, make_repo, write
 
 import chains.apply
 import chains.journal
@@ -39,11 +39,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def made(path: Path) -> Path:
+    """A work tree; what is tried here asks git nothing."""
     files = {change.path: change.before for change in CHANGES if change.before}
-    root = make_repo(path, {name: state.data for name, state in files.items()})
+    write(path, {name: state.data for name, state in files.items()})
     for name, state in files.items():
-        (root / name).chmod(state.mode)
-    return root
+        (path / name).chmod(state.mode)
+    return path
 
 
 @pytest.fixture
@@ -74,13 +75,15 @@ def after(root: Path) -> bool:
 
 
 def test_a_step_and_back(root: Path, journal: Journal) -> None:
+    make_repo(root)
+    git(root, "add", "-A")
     before, index = tree(root), (root / ".git/index").read_bytes()
     record = apply(root, CHANGES, journal, "do it")
     assert after(root) and record.request == "do it"
     assert not [name for name in tree(root) if name.endswith((".new", ".old"))]
     undo(root, journal)
     assert tree(root) == before
-    assert (root / ".git/index").read_bytes() == index and git(root, "rev-list", "--count", "HEAD") == b"1\n"
+    assert (root / ".git/index").read_bytes() == index and not git(root, "rev-list", "--all")
     with pytest.raises(AgentError, match="nothing to undo"):
         undo(root, journal)
 
@@ -135,6 +138,7 @@ def test_nothing_is_written_where_a_file_is_not_as_it_was_read(
 def test_refused_paths_leave_everything_as_it_is(
     root: Path, journal: Journal, tmp_path: Path, path: str
 ) -> None:
+    make_repo(root)
     (root / "away").symlink_to(tmp_path)
     make_repo(root / "nested", {"b": "1"})
     now, around = tree(root), sorted(tmp_path.iterdir())
@@ -301,8 +305,7 @@ def test_somebody_elses_change_in_the_middle_is_kept_and_the_rest_taken_back(
     root: Path, journal: Journal
 ) -> None:
     """Killed after the first file; before the next command a person edits the last one."""
-    at = _call_that_puts_the_first_file(root, journal)
-    before = tree(root)
+    at, before = _call_behind_the_first_file(root), tree(root)
     child = in_a_child(lambda: _killed_apply(root, journal, at))
     assert child == -signal.SIGKILL and state_of(root, "a.py") == CHANGES[0].after
     (root / "sub/run.sh").write_bytes(b"mine\n")
@@ -317,15 +320,15 @@ def _killed_apply(root: Path, journal: Journal, at: int) -> None:
         apply(root, CHANGES, journal)
 
 
-def _call_that_puts_the_first_file(root: Path, journal: Journal) -> int:
-    """The number of the call after the one that gives a.py its new bytes, found on a copy."""
+def _call_behind_the_first_file(root: Path) -> int:
+    """The number of the call that follows the one which gives a.py its new bytes, found on a copy."""
     names: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         copy, state = made(root.parent / "copy"), journal_at(root.parent / "copystate")
-        patched(patch, Failing(1, names.append, then=True))
+        patched(patch, Failing(0, names.append, then=True))
         apply(copy, CHANGES, state)
-    committed = names.index("rename")
-    return names.index("rename", committed + 1) + 2
+    # The record is renamed into place, then the journal's directory (committed), then a.py.
+    return [at for at, name in enumerate(names, 1) if name == "rename"][2] + 1
 
 
 def test_ctrl_c_while_it_writes_is_heard_when_it_is_done(root: Path, journal: Journal) -> None:
