@@ -18,6 +18,7 @@ from agent.upkeep import Status
 from agent.workspace import OnProgress, Workspace
 from chains.repo_map import DEFAULT_TOKENS, RepoMap, repo_map
 from chains.types import Answer, Step, Turn
+from chains.write_types import Stage
 from indexers.errors import UsageError
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
@@ -26,6 +27,8 @@ from indexers.types import Hit, IndexReport
 if TYPE_CHECKING:
     from chains.completing import Completion
     from chains.engines import ServerModel
+    from agent.writing import Proposal
+    from chains.journal import Record
     from chains.llm import LlamaCpp
     from chains.query import Query
     from chains.retriever import CodeRetriever
@@ -341,6 +344,67 @@ class Agent:
         given = {"suffix_lines": suffix_lines, "max_tokens": max_tokens}
         settings = CompleteSettings(**{name: value for name, value in given.items() if value is not None})
         return completing.complete(self.workspace, self.model, path, line, column, settings)
+
+    # -- write -----------------------------------------------------------------------------------
+
+    def write(self, request: str, *, only: Filter = EVERYTHING, **limits: Any) -> Proposal:
+        """Edits that do what is asked for, drafted and checked; nothing is written until `.apply()`.
+
+        :param only: the files that may be changed.
+        :param limits: as of `writing`.
+        """
+        *_, proposal = self.writing(request, only=only, **limits)
+        assert not isinstance(proposal, Stage)
+        return proposal
+
+    def writing(
+        self,
+        request: str,
+        *,
+        only: Filter = EVERYTHING,
+        test: str | None = None,
+        rounds: int | None = None,
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+        seconds: float | None = None,
+    ) -> Iterator[Stage | Proposal]:
+        """Like `write`, but each state as it ends, then the proposal. Closing the iterator stops the model.
+
+        :param test: a command that has to pass, run in a copy of the work tree; at most `seconds` a run.
+        :param rounds: drafts at most.
+        """
+        from agent import writing
+
+        limits = {
+            "rounds": rounds,
+            "context_tokens": context_tokens,
+            "max_tokens": max_tokens,
+            "seconds": seconds,
+        }
+        settings = writing.write_settings(self.workspace, test=test, **limits)
+        yield from writing.writing(self.workspace, self.model, request, settings, only=only)
+
+    def new_code(
+        self,
+        request: str,
+        *,
+        only: Filter = EVERYTHING,
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Iterator[str | Answer]:
+        """Pieces of new code made of what the repository has, then the `Answer` that cites each symbol it reuses."""
+        from agent import writing
+
+        settings = writing.write_settings(
+            self.workspace, context_tokens=context_tokens, max_tokens=max_tokens
+        )
+        yield from writing.new_code(self.workspace, self.model, request, settings, only=only)
+
+    def undo(self) -> Record:
+        """Take the last applied edit back: bytes and modes, unless its files changed since."""
+        from agent import writing
+
+        return writing.undo_last(self.repository)
 
     def chat(self, *, only: Filter = EVERYTHING) -> Chat:
         """A conversation that remembers its turns."""

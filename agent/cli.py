@@ -28,6 +28,7 @@ from agent.commands import (
     review,
     search,
     status,
+    write,
 )
 from agent.output import Output
 from indexers.errors import AgentError, UsageError
@@ -84,6 +85,8 @@ app.command("complete")(complete.command)
 app.command("search")(search.command)
 app.command("map")(map.command)
 app.command("review")(review.command)
+app.command("write")(write.command)
+app.command("undo")(write.undo_command)
 app.add_typer(hook_app, name="hook")
 app.command("index")(index.command)
 app.command("status")(status.command)

@@ -52,7 +52,8 @@ class Settings:
     leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
     finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
     (`open`) or not (`closed`). `kv_bytes` bounds the states of what models read (0 keeps none), `reading` says how
-    sources are read, one of `chains.kv_policy.READINGS`. `warnings` are sentences for people.
+    sources are read, one of `chains.kv_policy.READINGS`. `linter` and `formatter` are commands that look at what `write`
+    drafts, with the paths behind them. `warnings` are sentences for people.
     """
 
     model: str | None = None
@@ -83,6 +84,8 @@ class Settings:
     review_model: str | None = None
     kv_bytes: int = DEFAULT_BYTES
     reading: str = "auto"
+    linter: str | None = None
+    formatter: str | None = None
     warnings: tuple[str, ...] = ()
 
     def index_config(self) -> IndexConfig:
@@ -227,6 +230,8 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "max_file_bytes": _whole(1),
     "include_untracked": _truth,
     "color": _color,
+    "linter": _text,
+    "formatter": _text,
     "review_block_at": _one_of(*SEVERITIES),
     "review_deadline": _seconds,
     "review_fail_mode": _one_of(*FAIL_MODES),
@@ -296,6 +301,11 @@ def api_key(environ: Mapping[str, str] | None = None) -> str:
     Those of other programs (OPENAI_API_KEY) are left alone: they are not for whatever server is named here.
     """
     return (os.environ if environ is None else environ).get("AGENT_API_KEY", "")
+
+
+def user_environment() -> Mapping[str, str]:
+    """The environment as it is, for commands that are the user's own."""
+    return dict(os.environ)
 
 
 def silence_tracing(environ: MutableMapping[str, str] | None = None) -> list[str]:

@@ -40,6 +40,17 @@ def state_dir() -> Path:
     return secure_directory(_place("state"))
 
 
+def edits_place(repository: Repository) -> Path:
+    """Where the record of one work tree's edits lies; it need not exist, and nothing is created here."""
+    return _place("state") / "edits" / repository.identity()
+
+
+def edits_dir(repository: Repository) -> Path:
+    """Directory of the record of edits, by which they are undone."""
+    secure_directory(state_dir() / "edits")
+    return secure_directory(edits_place(repository))
+
+
 def config_file() -> Path:
     """The user's settings file; it need not exist, and nothing is created here."""
     return _place("config") / "config.toml"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+from chains.context import pack
 from chains.prompts import prompt_text
 from chains.replies import Fence
+from chains.types import Answer, Citation, Usage
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from chains.types import Source
+    from indexers.types import Hit, Place
+
+_NAME = re.compile(r"[A-Za-z_]\w{2,}")
+_MOST_CITED = 12
 
 
 def new_code_messages(request: str, sources: Sequence[Source], fence: Fence) -> list[BaseMessage]:
@@ -26,3 +34,75 @@ def new_code_messages(request: str, sources: Sequence[Source], fence: Fence) -> 
     ]
     blocks.append({"type": "text", "text": request})
     return [SystemMessage(prompt_text("write_new")), HumanMessage(content=blocks), AIMessage(fence.opening)]
+
+
+def new_code(
+    request: str,
+    hits: Sequence[Hit],
+    model: Any,
+    *,
+    language: str,
+    context_tokens: int,
+    max_tokens: int,
+    definitions_of: Callable[[str], Sequence[Place]],
+) -> Iterator[str | Answer]:
+    """Pieces of code as they are written, then the answer that cites each definition of the repository it reuses.
+
+    A grammar holds the model to one block, so that all of the text is code. Closing the iterator stops the model.
+    """
+    started = time.monotonic()
+    context = pack(hits, context_tokens, model.count_tokens)
+    fence = Fence(language=language if language.isalnum() and language != "text" else "")
+    messages = new_code_messages(request, context.sources, fence)
+    written, shown, first, finish = "", 0, 0.0, ""
+    usage: dict[str, Any] = {}
+    for chunk in model.stream(messages, grammar=fence.grammar(), max_tokens=max_tokens):
+        if chunk.text:
+            first = first or time.monotonic() - started
+            written += chunk.text
+            # Whole lines: the last one may be the beginning of the closing marks.
+            body = fence.body(written)
+            ready = len(body) if fence.closes(written) else body.rfind("\n") + 1
+            if ready > shown:
+                yield body[shown:ready]
+                shown = ready
+        usage = dict(chunk.usage_metadata or usage)
+        finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+    code = fence.body(written)
+    if len(code) > shown:
+        yield code[shown:]
+    cached = int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0)
+    tokens = int(usage.get("input_tokens", 0)), cached, int(usage.get("output_tokens", 0))
+    yield Answer(
+        code,
+        citations=reused(code, context.sources, definitions_of),
+        sources=context.sources,
+        dropped=context.dropped,
+        usage=Usage(*tokens, round(first, 3), round(time.monotonic() - started, 3), finish),
+    )
+
+
+def reused(
+    code: str, sources: Sequence[Source], definitions_of: Callable[[str], Sequence[Place]]
+) -> tuple[Citation, ...]:
+    """The definitions of the repository whose names code uses, of those that it was shown; each verified by the index.
+
+    A name that several places define is cited where a source shows it, and not at all where none or several do.
+    """
+    text = "\n".join(source.text for source in sources)
+    own = set(re.findall(r"(?:def|class|function|func|fn|type|struct)\s+(\w+)", code))
+    found: dict[str, Citation] = {}
+    for name in dict.fromkeys(_NAME.findall(code)):
+        if name in own or name in found or not re.search(rf"\b{name}\b", text) or len(found) >= _MOST_CITED:
+            continue
+        places = [place for place in definitions_of(name) if place.kind != "section" and place.name == name]
+        shown = [place for place in places if any(_shows(source, place) for source in sources)]
+        place = shown[0] if len(shown) == 1 else places[0] if len(places) == 1 else None
+        if place is not None:
+            reason = f"{name} is defined there"
+            found[name] = Citation(place.path, place.start_line, place.end_line, True, reason)
+    return tuple(found.values())
+
+
+def _shows(source: Source, place: Place) -> bool:
+    return source.path == place.path and source.start_line <= place.line <= source.end_line

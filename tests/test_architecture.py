@@ -41,6 +41,8 @@ DOORS: dict[str, set[str]] = {
     "subprocess": {
         *("indexers/git.py", "indexers/children.py", "indexers/rescue.py"),
         *("agent/background.py", "agent/wheels.py"),
+        # The user's own commands, on a copy.
+        "chains/scratch.py",
     },
     "sqlite3": {"indexers/ledger.py", "indexers/unused.py", "agent/workspace.py", "agent/commands/doctor.py"},
     "filelock": {"indexers/locks.py", "agent/download.py"},
@@ -49,6 +51,8 @@ DOORS: dict[str, set[str]] = {
     "httpx2": {"chains/servers.py"},
     "openai": {"chains/server_errors.py"},
     "langchain_openai": {"chains/engines.py"},
+    "langgraph": {"chains/deep.py", "chains/write.py"},
+    "pyflakes": {"chains/edit_checks.py"},
     # A styled text is a value; only output prints it.
     "rich": {"agent/output.py", "agent/commands/search.py"},
 }

@@ -91,12 +91,14 @@ def work_on(output: Output, repo: Path, flags: Mapping[str, object] | None = Non
     """Open the repository at `repo` with its settings; close it, and tell what was noted meanwhile."""
     from agent.api import Agent
     from agent.config import load_settings
+    from agent.writing import recovered
     from indexers.git import Repository
 
     settings = load_settings(Repository.discover(repo).root, flags)
     output.recolor(settings.color)
     with output.progress() as progress:
         agent = Agent.open(repo, settings=settings, on_progress=progress, background=settings.background)
+        agent.notes += recovered(agent.repository)
         try:
             yield Work(agent, settings, progress)
         finally:

@@ -1,0 +1,393 @@
+"""The machine that writes edits: retrieve, choose, draft, check, repair, propose; each state tells what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from chains.choosing import Target
+from chains.composing import Composed, composed
+from chains.context import pack
+from chains.edit_checks import static_checks
+from chains.edits import FileState, Kind, Text
+from chains.places import Places, find_places
+from chains.policy import checked
+from chains.regions import regions_of, scope_of
+from chains.replies import Fence, margin_of, without_margin
+from chains.trials import trial_checks
+from chains.types import Context, Usage
+from chains.write_prompts import Attempt, choice_messages, draft_messages
+from chains.write_types import Check, Draft, Exchange, Stage, WriteSettings
+from indexers.errors import AgentError
+from indexers.languages import language_of
+from indexers.types import Progress
+
+if TYPE_CHECKING:
+    from chains.material import Material
+
+_CHOICE_TOKENS = 160
+# A rewritten place may grow by this much: its tokens again, and so many.
+_GROWTH, _ROOM = 2, 400
+_LOOP_LINES, _LOOPS = 3, 8
+NO_CHANGE = "The model left the code as it is: it may be there already."
+
+
+class _State(TypedDict, total=False):
+    """What the states hand on."""
+
+    places: Places
+    context: Context
+    targets: tuple[Target, ...]
+    written: dict[Target, str]
+    problems: dict[Target, list[str]]
+    composed: Composed | None
+    checks: tuple[Check, ...]
+    best: Draft
+    round: int
+    reason: str
+    stage: Stage
+
+
+@dataclass(slots=True)
+class _Cost:
+    """What the model has cost so far, and what was said."""
+
+    usage: Usage = field(default_factory=Usage)
+    exchanges: list[Exchange] = field(default_factory=list)
+
+
+def write(
+    request: str,
+    material: Material,
+    model: Any,
+    settings: WriteSettings,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Stage | Draft]:
+    """Each state as it ends, then the draft. Nothing is written anywhere but in scratch copies.
+
+    :param model: a chat model that counts tokens and takes `grammar`, such as `LlamaCpp`.
+    :raises PolicyError: the request names a path outside of the repository.
+    :raises ContextTooSmall: the instructions do not fit the model's window.
+    """
+    machine = _Machine(request, material, model, settings, on_progress or (lambda _: None))
+    state: _State = {}
+    # Updates, and not tokens: those would run the model in a thread of the graph's, where Ctrl-C does not reach it.
+    limit = {"recursion_limit": 4 * settings.rounds + 12}
+    for update in machine.graph().stream({"round": 0}, config=limit, stream_mode="updates"):
+        for change in update.values():
+            state.update(cast("_State", change or {}))
+            yield state["stage"]
+    yield machine.result(state)
+
+
+class _Machine:
+    """The states as methods, and the graph that joins them."""
+
+    def __init__(
+        self,
+        request: str,
+        material: Material,
+        model: Any,
+        settings: WriteSettings,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._request = request
+        self._material = material
+        self._model = model
+        self._settings = settings
+        self._progress = on_progress
+        self._cost = _Cost()
+        self._started = time.monotonic()
+
+    def graph(self) -> Any:
+        """The compiled state machine."""
+        from langgraph.graph import END, START, StateGraph
+
+        graph: Any = StateGraph(_State)
+        states = (self.retrieve, self.choose, self.draft, self.check, self.repair, self.propose)
+        for state in states:
+            graph.add_node(state.__name__, state)
+        graph.add_edge(START, "retrieve")
+        graph.add_conditional_edges(
+            "retrieve", lambda s: END if s.get("reason") else "choose", ["choose", END]
+        )
+        graph.add_conditional_edges("choose", lambda s: END if s.get("reason") else "draft", ["draft", END])
+        graph.add_edge("draft", "check")
+        graph.add_conditional_edges("check", self._next, ["repair", "propose"])
+        graph.add_edge("repair", "check")
+        graph.add_edge("propose", END)
+        return graph.compile()
+
+    # -- states ----------------------------------------------------------------------------------
+
+    def retrieve(self, state: _State) -> _State:
+        """Find what to read, and the places that an edit may be about."""
+        began = time.monotonic()
+        places = find_places(self._request, self._material, self._settings)
+        context = pack(places.hits, self._settings.context_tokens, self._model.count_tokens)
+        found = (
+            f"{len(context.sources)} sources, {len(places.menu.regions)} places in {len(places.files)} files"
+        )
+        return {
+            "places": places,
+            "context": context,
+            "reason": places.reason,
+            "stage": Stage("retrieve", places.reason or found, _since(began), context.tokens),
+        }
+
+    def choose(self, state: _State) -> _State:
+        """Say which places to change: those that the request names, else those that the model picks."""
+        began, places = time.monotonic(), state["places"]
+        targets: Sequence[Target] = places.direct
+        before = self._cost.usage.completion_tokens
+        if not targets:
+            menu = replace(places.menu, most=self._settings.targets)
+            messages = choice_messages(self._request, state["context"].sources, menu)
+            reply, _ = self._say("choose", messages, menu.grammar(), _CHOICE_TOKENS)
+            targets = menu.read(reply)
+        reason = "" if targets else "The model chose no place to change."
+        detail = "; ".join(target.label for target in targets) or reason
+        tokens = self._cost.usage.completion_tokens - before
+        return {
+            "targets": tuple(targets),
+            "reason": reason,
+            "stage": Stage("choose", detail, _since(began), tokens),
+        }
+
+    def draft(self, state: _State) -> _State:
+        """Write the code of every target for the first time."""
+        return self._written(state, "draft", state["targets"])
+
+    def repair(self, state: _State) -> _State:
+        """Write again what has problems, with the problems told."""
+        return self._written(state, "repair", tuple(state["problems"]))
+
+    def check(self, state: _State) -> _State:
+        """Make edits of what was written, and look at them in every way there is."""
+        began = time.monotonic()
+        problems = {target: list(found) for target, found in state["problems"].items() if found}
+        made: Composed | None = None
+        checks: list[Check] = []
+        try:
+            made = composed(state["written"], state["places"].files, self._material.relations)
+            checked(made.changes)
+            checks.append(Check("applies", True))
+        except AgentError as error:
+            checks.append(Check("applies", False, error.message))
+        if made is not None and made.changes:
+            made, found = self._checked(made)
+            checks += found
+        draft = self._draft_of(state, made, checks)
+        problems = self._problems(state, made, checks, problems)
+        better = "best" not in state or _rank(draft) >= _rank(state["best"])
+        said = [f"{check.name}: {check.detail or 'no'}" for check in checks if check.failed]
+        detail = "; ".join(said) or (draft.reason if not draft.edits else "all checks pass")
+        return {
+            "composed": made,
+            "checks": tuple(checks),
+            "problems": problems,
+            "best": draft if better else state["best"],
+            "stage": Stage("check", detail, _since(began)),
+        }
+
+    def propose(self, state: _State) -> _State:
+        """End with the best draft."""
+        best = state["best"]
+        if not best.edits:
+            detail = best.reason
+        else:
+            detail = f"{len(best.changes)} file{'s' if len(best.changes) != 1 else ''}"
+        return {"stage": Stage("propose", detail, 0.0)}
+
+    def _next(self, state: _State) -> str:
+        over = state["round"] >= self._settings.rounds
+        return "propose" if over or not state["problems"] else "repair"
+
+    # -- the model -------------------------------------------------------------------------------
+
+    def _written(self, state: _State, stage: str, targets: Sequence[Target]) -> _State:
+        began, before = time.monotonic(), self._cost.usage.completion_tokens
+        written, problems = dict(state.get("written", {})), {}
+        for target in targets:
+            attempt = None
+            if stage == "repair":
+                attempt = Attempt(written[target], tuple(state["problems"].get(target, ())))
+            code, found = self._code(stage, state, target, attempt)
+            written[target] = code
+            problems[target] = found
+        number = state.get("round", 0) + 1
+        tokens = self._cost.usage.completion_tokens - before
+        detail = f"round {number}: " + "; ".join(target.label for target in targets)
+        return {
+            "written": written,
+            "problems": problems,
+            "round": number,
+            "stage": Stage(stage, detail, _since(began), tokens),
+        }
+
+    def _code(
+        self, stage: str, state: _State, target: Target, attempt: Attempt | None
+    ) -> tuple[str, list[str]]:
+        """The code that the model writes for a target, and what is wrong with the writing itself."""
+        if target.kind in (Kind.DELETE, Kind.RENAME):
+            return "", []
+        shown, scope = self._shown(state["places"].files, target)
+        fence = Fence.around(shown + (attempt.code if attempt else ""), _fence_language(target.path, shown))
+        messages = draft_messages(
+            self._request, state["context"].sources, target, shown, fence, scope=scope, attempt=attempt
+        )
+        limit = self._settings.max_tokens
+        if target.kind is Kind.REPLACE:
+            limit = min(limit, _GROWTH * self._model.count_tokens(shown) + _ROOM)
+        reply, finish = self._say(stage, messages, fence.grammar(), limit, fence)
+        if finish == "length":
+            return fence.body(reply), [f"It was cut off after {limit} tokens: write less."]
+        if finish == "loop":
+            return fence.body(reply), ["It repeats the same lines over and over."]
+        return fence.body(reply), []
+
+    def _shown(self, files: Mapping[str, FileState], target: Target) -> tuple[str, str]:
+        region = target.region
+        if region is None:
+            return "", ""
+        text = Text.of(files[region.path].data)
+        shown = text.shown(region.start_line, region.end_line)
+        around = scope_of(regions_of(region.path, text.text, language_of(region.path, text.lines[0])), region)
+        return without_margin(shown, margin_of(shown)), around.first if around else ""
+
+    def _say(
+        self, stage: str, messages: Sequence[Any], grammar: str, limit: int, fence: Fence | None = None
+    ) -> tuple[str, str]:
+        """What the model answers, and why it ended: stop, length, cancelled, or loop."""
+        began, pieces, finish = time.monotonic(), list[str](), ""
+        usage: Mapping[str, Any] = {}
+        first = 0.0
+        stream = self._model.stream(list(messages), grammar=grammar, max_tokens=limit)
+        for chunk in stream:
+            if chunk.text:
+                first = first or time.monotonic() - began
+                pieces.append(chunk.text)
+                self._progress(Progress(stage, len(pieces), limit))
+            usage = chunk.usage_metadata or usage
+            finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+            if chunk.text and "\n" in chunk.text and loops("".join(pieces)):
+                finish = "loop"
+                getattr(stream, "close", lambda: None)()
+                break
+        reply = "".join(pieces)
+        if fence is not None and fence.closes(reply):
+            finish = "stop"
+        self._count(stage, messages, reply, usage, finish, first, len(pieces), time.monotonic() - began)
+        return reply, finish
+
+    def _count(
+        self,
+        stage: str,
+        messages: Sequence[Any],
+        reply: str,
+        usage: Mapping[str, Any],
+        finish: str,
+        first: float,
+        pieces: int,
+        seconds: float,
+    ) -> None:
+        total = self._cost.usage
+        cached = int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0)
+        own = Usage(
+            int(usage.get("input_tokens", 0)),
+            cached,
+            int(usage.get("output_tokens", pieces)),
+            first,
+            seconds,
+            finish,
+        )
+        self._cost.usage = Usage(
+            total.prompt_tokens + own.prompt_tokens,
+            total.cached_tokens + own.cached_tokens,
+            total.completion_tokens + own.completion_tokens,
+            total.first_token_seconds or own.first_token_seconds,
+            total.seconds + own.seconds,
+            own.finish_reason,
+        )
+        prompt = "\n\n".join(f"<{message.type}>\n{message.text}" for message in messages)
+        self._cost.exchanges.append(Exchange(stage, prompt, reply, own))
+
+    # -- checks ----------------------------------------------------------------------------------
+
+    def _checked(self, made: Composed) -> tuple[Composed, list[Check]]:
+        checks = static_checks(made.changes, self._material.has_name)
+        if any(check.failed for check in checks):
+            # What does not parse is not worth a run.
+            return made, checks
+        changes, found = trial_checks(made.changes, self._material, self._settings, self._progress)
+        return replace(made, changes=tuple(changes)), [*checks, *found]
+
+    def _problems(
+        self,
+        state: _State,
+        made: Composed | None,
+        checks: Sequence[Check],
+        problems: dict[Target, list[str]],
+    ) -> dict[Target, list[str]]:
+        """What is wrong with each target's code. A check that names no file of a target is about all of them."""
+        drafted = [target for target in state["targets"] if target.kind not in (Kind.DELETE, Kind.RENAME)]
+        for check in checks:
+            if not check.failed:
+                continue
+            about = [target for target in drafted if target.path in check.detail] or drafted
+            for target in about:
+                problems.setdefault(target, []).append(f"{check.name}: {check.detail}")
+        for target in made.unchanged if made else ():
+            if not made or not made.edits:
+                problems.setdefault(target, []).append("The code came back as it was; the task is not done.")
+        return problems
+
+    def _draft_of(self, state: _State, made: Composed | None, checks: Sequence[Check]) -> Draft:
+        edits = made.edits if made else ()
+        reason = (
+            "" if edits else (NO_CHANGE if made else next(check.detail for check in checks if check.failed))
+        )
+        cut = [p for found in state["problems"].values() for p in found]
+        told = [*checks, Check("finished", not cut, "; ".join(dict.fromkeys(cut)))] if cut else list(checks)
+        return Draft(self._request, edits, made.changes if made else (), tuple(told), state["round"], reason)
+
+    def result(self, state: _State) -> Draft:
+        """The draft that the machine ended with, with what it cost."""
+        found = state.get("best") or Draft(self._request, reason=state.get("reason", ""))
+        context = state.get("context", Context(()))
+        usage = replace(self._cost.usage, seconds=round(time.monotonic() - self._started, 3))
+        return replace(
+            found,
+            rounds=state.get("round", 0),
+            sources=context.sources,
+            dropped=context.dropped,
+            usage=usage,
+            exchanges=tuple(self._cost.exchanges),
+        )
+
+
+def loops(text: str) -> bool:
+    """Whether the last lines of a text have been said many times in a row."""
+    lines = [line for line in text.split("\n")[:-1] if line.strip()]
+    for size in range(1, _LOOP_LINES + 1):
+        last = lines[-size:]
+        repeated = lines[-size * _LOOPS :]
+        if len(repeated) == size * _LOOPS and repeated == last * _LOOPS:
+            return True
+    return False
+
+
+def _rank(draft: Draft) -> tuple[bool, bool, int]:
+    """Which of two drafts is better: one that passes, one that changes something, one with fewer failed checks."""
+    return draft.passed, bool(draft.edits), -sum(check.failed for check in draft.checks)
+
+
+def _fence_language(path: str, shown: str) -> str:
+    language = language_of(path, shown.split("\n", 1)[0])
+    return language if language.isalnum() and language != "text" else ""
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
