@@ -25,9 +25,9 @@ from indexers.git import Repository
 from indexers.types import Hit, IndexReport
 
 if TYPE_CHECKING:
+    from agent.writing import Proposal
     from chains.completing import Completion
     from chains.engines import ServerModel
-    from agent.writing import Proposal
     from chains.journal import Record
     from chains.llm import LlamaCpp
     from chains.query import Query

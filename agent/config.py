@@ -52,7 +52,7 @@ class Settings:
     leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
     finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
     (`open`) or not (`closed`). `kv_bytes` bounds the states of what models read (0 keeps none), `reading` says how
-    sources are read, one of `chains.kv_policy.READINGS`. `linter` and `formatter` are commands that look at what `write`
+    sources are read, one of `chains.kv_policy.READINGS`. `linter` and `formatter` are commands for what `write`
     drafts, with the paths behind them. `warnings` are sentences for people.
     """
 
