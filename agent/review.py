@@ -10,7 +10,7 @@ from pathlib import Path
 from agent import baseline
 from agent.config import Settings
 from agent.policy import policy_of, tightened
-from agent.review_model import reader_for
+from agent.review_model import NO_MODEL, reader_for
 from chains.changes import ReadChange, read_change, read_patch
 from chains.review import Policy, review
 from chains.review_types import ReviewReport
@@ -61,7 +61,8 @@ def reports(
     policy = replace(policy, accepted=baseline.accepted(repository, request.baseline, revision.base))
     change = _change(repository, revision, request)
     tree = None if request.diff is not None else RevisionTree(repository, revision)
-    reader = reader_for(repository, settings, request.model, tree) if request.use_model else None
+    wanted = request.use_model and (request.model or settings.review_model) != NO_MODEL
+    reader = reader_for(repository, settings, request.model, tree) if wanted else None
     for report in review(change, policy, tree=tree, reader=reader, started=begun):
         yield replace(report, notes=(*notes, *report.notes))
 

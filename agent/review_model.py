@@ -20,32 +20,55 @@ if TYPE_CHECKING:
     from chains.llm import LlamaCpp
     from indexers.git import Repository
 
+# What `review_model` says where the checks alone are wanted.
+NO_MODEL = "none"
 _FETCH = "no model is installed: agent models pull"
 # Context and prompt of one hunk, its answer and a second question fit.
 _N_CTX = 4_096
 
 
+class ReviewModelFile:
+    """An installed model, loaded when the first hunk needs it and then kept."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self._settings = settings
+        self._loaded: LlamaCpp | None = None
+
+    def load(self) -> LlamaCpp:
+        """The model with its weights."""
+        if self._loaded is None:
+            self._loaded = _load(self.path, self._settings)
+        return self._loaded
+
+    def reader(self, repository: Repository, tree: Tree | None, options: ReaderOptions) -> ModelReader:
+        """What reads the hunks of one change with it."""
+        context = ContextFinder(tree, options.context_chars)
+        stored = StoredVerdicts.of(repository)
+        return ModelReader(self.path.stem, identity_of(self.path), self.load, context, options, stored)
+
+
+def installed(settings: Settings, name: str | None) -> ReviewModelFile | Verdict:
+    """The model to review with: named, else the settings', else the best one installed; or why there is none."""
+    try:
+        path = _path(settings, name)
+    except ModelError as error:
+        return Verdict(unreviewed=Reason.NO_MODEL, detail=error.message)
+    if path is None:
+        return Verdict(unreviewed=Reason.NO_MODEL, detail=_FETCH)
+    return ReviewModelFile(path, settings)
+
+
 def reader_for(
     repository: Repository, settings: Settings, name: str | None, tree: Tree | None
 ) -> Callable[[], Reader | Verdict]:
-    """What makes the reader when there is something to read; or says that there is no model.
-
-    :param name: a model's name or file, instead of the settings'.
-    """
+    """What makes the reader when there is something to read; or says that there is no model."""
 
     def make() -> Reader | Verdict:
-        try:
-            path = _path(settings, name)
-        except ModelError as error:
-            return Verdict(unreviewed=Reason.NO_MODEL, detail=error.message)
-        if path is None:
-            return Verdict(unreviewed=Reason.NO_MODEL, detail=_FETCH)
-        options = options_of(calibration_of(repository, path.stem))
-        context = ContextFinder(tree, options.context_chars)
-        stored = StoredVerdicts.of(repository)
-        return ModelReader(
-            path.stem, identity_of(path), lambda: _load(path, settings), context, options, stored
-        )
+        model = installed(settings, name)
+        if isinstance(model, Verdict):
+            return model
+        return model.reader(repository, tree, options_of(calibration_of(repository, model.path.stem)))
 
     return make
 

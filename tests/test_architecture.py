@@ -40,7 +40,7 @@ DOORS: dict[str, set[str]] = {
     "llama_cpp": {"chains/runtime.py", "agent/hardware.py", "agent/commands/doctor.py"},
     "subprocess": {
         *("indexers/git.py", "indexers/children.py", "indexers/rescue.py"),
-        *("agent/background.py", "agent/wheels.py"),
+        *("agent/background.py", "agent/wheels.py", "agent/after_commit.py"),
         # The user's own commands, on a copy.
         "chains/scratch.py",
     },

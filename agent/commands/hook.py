@@ -165,12 +165,19 @@ def _closed() -> bool:
 
 
 def _run(output: Output, stage: str, strict: bool, background: bool, started: float) -> int:
+    from agent import after_commit
     from agent.config import load_settings
+    from agent.hooks import POST_COMMIT
     from indexers.git import Repository
 
     repository = Repository.discover(Path())
     settings = load_settings(None, {})
     output.recolor(settings.color)
+    if stage == POST_COMMIT:
+        after_commit.start(repository)
+        return 0
+    if background:
+        _tell_waiting(output, repository)
     code = 0
     for request in _requests(output, repository, stage):
         code = max(
@@ -179,6 +186,17 @@ def _run(output: Output, stage: str, strict: bool, background: bool, started: fl
             key=_gravity,
         )
     return code
+
+
+def _tell_waiting(output: Output, repository: Repository) -> None:
+    """What was found in earlier commits after they were made."""
+    from agent import after_commit
+    from agent.commands import review_text
+
+    for report in after_commit.waiting(repository):
+        output.note((f"Of {report.title}, made before:", "bold"))
+        review_text.show(output, report)
+        output.note()
 
 
 def _gravity(code: int) -> int:

@@ -79,6 +79,15 @@ def command(
     accept: Annotated[
         bool, typer.Option("--accept", help="Accept what is found now: it is not reported again.")
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="Measure the model on this repository's history, and set its threshold."
+        ),
+    ] = False,
+    last: Annotated[
+        int, typer.Option("--last", metavar="N", min=4, max=1000, help="With --calibrate: how many commits.")
+    ] = 40,
     repo: RepoOption = Path(),
 ) -> Job:
     """Review a change: checks that always run, then a local model, hunk by hunk.
@@ -96,6 +105,12 @@ def command(
     chosen = "json" if json else format_
     if chosen not in FORMATS:
         raise UsageError(f"There is no format {format_!r}.", f"Choose one of {', '.join(FORMATS)}.")
+
+    if calibrate:
+        return Job(
+            partial(run_calibration, model=model, last=last, repo=repo, json=chosen == "json"),
+            json=chosen == "json",
+        )
 
     def request(output: Output, repository: Repository) -> Request:
         from agent.hook_environment import index_file
@@ -165,6 +180,33 @@ def show(output: Output, report: ReviewReport, form: str) -> None:
         review_text.show_summary(output, report)
     else:
         review_text.show(output, report)
+
+
+def run_calibration(output: Output, *, model: str | None, last: int, repo: Path, json: bool) -> int:
+    """Replay history, say how often the model was right, and keep the threshold. Interrupted, it keeps nothing."""
+    from agent import calibrate, calibration
+    from agent.config import load_settings
+    from indexers.git import Repository
+    from indexers.types import Progress
+
+    repository = Repository.discover(repo)
+    measured: list[calibrate.Measured] = []
+    with output.progress() as progress:
+        for item in calibrate.replayed(repository, load_settings(None, {}), model, last):
+            measured.append(item)
+            progress(Progress("replay", len(measured), last, item.case.commit.subject))
+    if not measured:
+        raise UsageError("There is no commit in this history that could be replayed.")
+    found = calibrate.concluded(measured)
+    place = calibration.keep(repository, measured[-1].model, found)
+    if json:
+        output.json({"model": measured[-1].model, "calibration": found, "kept_in": place})
+        return 0
+    for sentence in calibrate.sentences(found):
+        output.line(sentence)
+    output.line(f"threshold: {found.threshold:.3f}, for {measured[-1].model} in this repository")
+    output.note(f"kept in {place}")
+    return 0
 
 
 def _accept(output: Output, repository: Repository, request: Request, report: ReviewReport) -> int:
