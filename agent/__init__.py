@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent.api import Agent, Chat
     from chains.repo_map import RepoMap
+    from chains.review_types import ReviewReport
     from chains.types import Answer, Citation
     from indexers.errors import AgentError
     from indexers.filters import Filter
@@ -25,6 +26,7 @@ _HOMES = {
     "Hit": "indexers.types",
     "IndexReport": "indexers.types",
     "RepoMap": "chains.repo_map",
+    "ReviewReport": "chains.review_types",
 }
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Hit",
     "IndexReport",
     "RepoMap",
+    "ReviewReport",
     "__version__",
 ]
 

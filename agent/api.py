@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from chains.llm import LlamaCpp
     from chains.query import Query
     from chains.retriever import CodeRetriever
+    from chains.review_types import ReviewReport
     from indexers.verify import Explanation, Verification
 
 MAX_RESULTS = 1_000
@@ -222,6 +223,41 @@ class Agent:
         with self.workspace.guarded():
             words = [focus] if isinstance(focus, str) else focus
             return repo_map(self.workspace.names(), tokens, focus=words, only=only)
+
+    # -- review ----------------------------------------------------------------------------------
+
+    def review(
+        self,
+        *,
+        commit: str | None = None,
+        range: str | None = None,
+        diff: bytes | None = None,
+        block_at: str | None = None,
+        strict: bool = False,
+        deadline: float | None = None,
+        use_model: bool = True,
+    ) -> ReviewReport:
+        """A review of what is staged, or of a commit, a range `A..B`, or a unified diff.
+
+        :param block_at: the severity (low, medium, high, critical) from which `exit_code` is 1.
+        :param strict: `exit_code` is 3 where something was not reviewed.
+        :param deadline: seconds after which what is left is listed as not reviewed.
+        :param use_model: False for the checks alone. A model is never fetched for a review.
+        :raises UsageError: there is no such commit, or the diff is none.
+        """
+        from agent.review import Request, reports
+
+        request = Request(
+            commit=commit,
+            range=range,
+            diff=diff,
+            block_at=block_at,
+            strict=strict,
+            deadline=deadline,
+            use_model=use_model,
+        )
+        *_, report = reports(self.repository, self.settings, request)
+        return report
 
     # -- ask -------------------------------------------------------------------------------------
 
