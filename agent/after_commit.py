@@ -28,7 +28,7 @@ DEADLINE = 600.0
 _START_SECONDS = 10.0
 _MOST_TOLD = 5
 _START = (
-    "import os, sys; os.fork() and os._exit(0); os.nice(19); sys.path.append(sys.argv[1]);"
+    "import os, sys; os.fork() and os._exit(0); os.nice(19); sys.path.insert(0, sys.argv[1]);"
     " from agent.after_commit import main; main(sys.argv[2:])"
 )
 

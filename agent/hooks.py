@@ -39,7 +39,10 @@ echo "agent review: NOT REVIEWED, it could not be run (status $code): agent hook
 exit {failed}
 """
 # Not the current directory: the repository could hold a package called agent. What is imported comes from where we do.
-_START = "import sys; sys.path.append(sys.argv.pop(1)); from agent.cli import main; sys.exit(main())"
+_START = (
+    "import sys; home = sys.argv.pop(1); home in sys.path or sys.path.insert(0, home);"
+    " from agent.cli import main; sys.exit(main())"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What `review_model` says where the checks alone are wanted.
 NO_MODEL = "none"
-_FETCH = "no model is installed: agent models pull"
+_FETCH = "none is installed; agent models pull NAME fetches one"
 # Context and prompt of one hunk, its answer and a second question fit.
 _N_CTX = 4_096
 

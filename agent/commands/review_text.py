@@ -59,23 +59,27 @@ def _finding(item: Finding, *, blocking: bool) -> Iterator[Sequence[Styled]]:
 
 def _summary(report: ReviewReport) -> Sequence[Styled]:
     """One line that says what was done, in words that never make more of it."""
-    hunks, files = len(report.reviewed), len({item.path for item in report.reviewed})
-    by_model = sum(item.by_model for item in report.reviewed)
-    read = f"{count_text(hunks, 'hunk')} in {count_text(files, 'file')} of {report.title}"
-    who = f", {by_model:,} of them by {report.model}" if by_model else ", by the checks alone"
-    time = seconds_text(report.seconds)
+    where = f"{report.title} ({seconds_text(report.seconds)})"
     if report.outcome is Outcome.NOTHING:
-        return [f"Nothing to review in {report.title} ({time})."]
+        return [f"Nothing to review in {where}."]
+    read = _read_by(report)
     if report.outcome is Outcome.NOT_REVIEWED:
-        return [
-            ("NOT REVIEWED in full", "bold yellow"),
-            f": read {read}{who if hunks else ''} ({time}); nothing found there.",
-        ]
+        return [("NOT REVIEWED in full", "bold yellow"), f", nothing found so far: {read} of {where}."]
     if report.outcome is Outcome.CLEAN:
-        return [("Nothing found", "green"), f" in {read}{who} ({time})."]
-    count, blocking = len(report.findings), len(report.blocking)
-    words = count_text(count, "finding") + (f", {blocking:,} blocking" if blocking else ", none blocking")
-    return [(words, "bold"), f" in {read}{who} ({time})."]
+        return [("Nothing found", "green"), f" in {read} of {where}."]
+    blocking = f"{len(report.blocking):,} blocking" if report.blocking else "none blocking"
+    return [(count_text(len(report.findings), "finding"), "bold"), f", {blocking}, in {read} of {where}."]
+
+
+def _read_by(report: ReviewReport) -> str:
+    """How much there is, and who looked at how much of it."""
+    hunks = len(report.reviewed) + len(report.unreviewed)
+    files = {item.path for item in (*report.reviewed, *report.unreviewed)}
+    by_model = sum(item.by_model for item in report.reviewed)
+    whole = f"{count_text(hunks, 'hunk')} in {count_text(len(files), 'file')}"
+    if by_model:
+        return f"{whole}, {by_model:,} of them read by {report.model},"
+    return f"{whole}, read by the checks alone," if not report.unreviewed else whole
 
 
 def _unreviewed(items: Iterable[Unreviewed]) -> Iterator[Styled]:

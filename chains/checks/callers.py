@@ -56,13 +56,13 @@ def check(
     both = [
         _Both(file, read_text(file.before, file.language), read_text(file.after or "", file.language))
         for file in files
-        if file.whole and file.before and any(hunk.removed for hunk in file.hunks)
+        if not late() and file.whole and file.before and any(hunk.removed for hunk in file.hunks)
     ]
     defined = {last_part(item.name) for one in both for item in one.after.defined}
     defined |= {
         last_part(item.name)
         for file in files
-        if file.before is None and file.after
+        if not late() and file.before is None and file.after
         for item in read_text(file.after, file.language).defined
     }
     known: dict[str, FileFacts] = {}
