@@ -285,7 +285,8 @@ def test_what_is_pushed_is_reviewed(tmp_path: Path, environment: dict[str, str])
     done = run_git(root, environment, "push", "-q", "origin", "main")
     assert done.returncode != 0 and "[secret]" in done.stdout + done.stderr
     assert run_git(root, environment, "push", "-q", "--no-verify", "origin", "main").returncode == 0
-    assert run_git(root, environment, "push", "-q", "origin", ":main").returncode == 0
+    git(root, "push", "-q", "--no-verify", "origin", "main:other")
+    assert run_git(root, environment, "push", "-q", "origin", ":other").returncode == 0
 
 
 # --- policy ------------------------------------------------------------------------------------------
