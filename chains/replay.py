@@ -66,7 +66,7 @@ def cases(repository: Repository, tip: str, faults: int, harmless: int, most: in
         kind = _kind(commit)
         if kind is None or left[kind] <= 0:
             if not any(left.values()):
-                return
+                break
             continue
         case = _case(repository, commit, kind)
         if case is not None:

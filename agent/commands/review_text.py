@@ -74,7 +74,7 @@ def _summary(report: ReviewReport) -> Sequence[Styled]:
 def _read_by(report: ReviewReport) -> str:
     """How much there is, and who looked at how much of it."""
     hunks = len(report.reviewed) + len(report.unreviewed)
-    files = {item.path for item in (*report.reviewed, *report.unreviewed)}
+    files = {item.path for item in report.reviewed} | {item.path for item in report.unreviewed}
     by_model = sum(item.by_model for item in report.reviewed)
     whole = f"{count_text(hunks, 'hunk')} in {count_text(len(files), 'file')}"
     if by_model:

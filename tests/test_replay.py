@@ -1,0 +1,73 @@
+"""History as a test of the reviewer: which commits count, what a threshold lets through, how sure figures are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from repos import commit, git, make_repo, write
+
+from chains.replay import Judged, cases, interval, judged, threshold_for
+from chains.review_types import Finding, Severity
+from indexers.git import Repository
+from indexers.history import commits
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\ny = 1\n", "test_a.py": "t = 1\n", "README.md": "x\n"})
+    for message, files in (
+        ("Fix the sign", {"a.py": "x = 2\ny = 1\n"}),
+        ("Fix typo in docs", {"a.py": "x = 2\ny = 1\n# word\n"}),
+        ("Add z", {"a.py": "x = 2\ny = 1\n# word\nz = 1\n"}),
+        ("Fix a test", {"test_a.py": "t = 2\n"}),
+        ("Fixes #3: crash on zero", {"a.py": "x = 3\ny = 1\n# word\nz = 1\n"}),
+        ("Rework everything", {"a.py": "".join(f"v{n} = {n}\n" for n in range(90))}),
+    ):
+        write(root, files)
+        commit(root, message)
+    return Repository.discover(root)
+
+
+def test_fixes_are_taken_back_and_others_are_harmless(repository: Repository) -> None:
+    found = list(cases(repository, repository.head() or "", 10, 10))
+    faults = [case for case in found if case.is_fault]
+    assert [case.commit.subject for case in faults] == ["Fixes #3: crash on zero", "Fix the sign"]
+    assert [case.commit.subject for case in found if not case.is_fault] == ["Add z"]
+    [file] = faults[0].files
+    assert file.before is not None and file.before.startswith("x = 3") and file.hunks[0].added == ("x = 2",)
+    assert len(list(cases(repository, repository.head() or "", 1, 0))) == 1
+
+
+def test_messages_are_read_as_they_were_written(repository: Repository) -> None:
+    subjects = [item.subject for item in commits(repository, "HEAD", 3)]
+    assert subjects == ["Rework everything", "Fixes #3: crash on zero", "Fix a test"]
+    git(repository.root, "commit", "-q", "--allow-empty", "-F", "-", check=False)
+
+
+def test_a_finding_near_the_fault_hits(repository: Repository) -> None:
+    case = next(case for case in cases(repository, repository.head() or "", 1, 0))
+
+    def at(line: int, probability: float | None = 0.7) -> Finding:
+        return Finding("a.py", line, Severity.LOW, "logic", "x", probability=probability)
+
+    assert judged(case, [at(4)]) == Judged(True, 0.7, True)
+    assert judged(case, [at(9)]) == Judged(True, 0.7, False)
+    assert judged(case, []) == Judged(True, 0.0, False)
+    assert judged(case, [at(1, None)]).probability == 1.0
+
+
+def test_the_threshold_lets_one_harmless_commit_in_twenty_through() -> None:
+    harmless = [Judged(False, n / 100, False) for n in range(40)]
+    threshold = threshold_for(harmless)
+    assert sum(item.probability >= threshold for item in harmless) == 2
+    assert threshold_for([Judged(False, 0.0, False)] * 20) == 0.0
+    assert threshold_for([Judged(False, 0.9, False)] * 3) > 0.9
+    assert threshold_for([Judged(False, 1.0, False)] * 3) > 1.0
+
+
+def test_intervals_say_how_little_a_few_trials_tell() -> None:
+    assert interval(0, 0) == (0.0, 1.0)
+    low, high = interval(8, 10)
+    assert low == pytest.approx(0.490, abs=1e-3) and high == pytest.approx(0.943, abs=1e-3)
+    assert interval(0, 20)[0] == 0.0 and interval(0, 20)[1] == pytest.approx(0.161, abs=1e-3)
