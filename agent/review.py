@@ -11,13 +11,13 @@ from agent import baseline
 from agent.config import Settings
 from agent.policy import policy_of, tightened
 from agent.review_model import NO_MODEL, reader_for
-from chains.changes import ReadChange, read_change, read_patch
+from chains.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, unread
 from chains.review import Policy, review
 from chains.review_types import ReviewReport
 from chains.trees import RevisionTree
-from indexers.errors import UsageError
+from indexers.errors import RepositoryError, UsageError
 from indexers.git import Repository
-from indexers.revisions import Revision, empty_tree, file_at, of_commit, of_range, staged
+from indexers.revisions import Revision, changes, empty_tree, file_at, of_commit, of_range, staged
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,13 @@ def reports(
     revision = _revision(repository, request)
     policy = tightened(policy, repository, revision.base, notes)
     policy = replace(policy, accepted=baseline.accepted(repository, request.baseline, revision.base))
-    change = _change(repository, revision, request)
+    if request.diff is None:
+        listed = changes(repository, revision)
+        # To be shown where there is not even the time to read it.
+        yield replace(next(review(unread(revision, listed), policy, started=begun)), notes=tuple(notes))
+        change = read_change(repository, revision, listed)
+    else:
+        change = _patched(repository, revision, request.diff)
     tree = None if request.diff is not None else RevisionTree(repository, revision)
     wanted = request.use_model and (request.model or settings.review_model) != NO_MODEL
     reader = reader_for(repository, settings, request.model, tree) if wanted else None
@@ -83,11 +89,11 @@ def _revision(repository: Repository, request: Request) -> Revision:
     return staged(repository, request.index_file)
 
 
-def _change(repository: Repository, revision: Revision, request: Request) -> ReadChange:
-    if request.diff is None:
-        return read_change(repository, revision)
-
+def _patched(repository: Repository, revision: Revision, diff: bytes) -> ReadChange:
     def base(path: str) -> bytes | None:
-        return file_at(repository, revision.base, path, 8_000_000)
+        try:
+            return file_at(repository, revision.base, path, MAX_FILE_BYTES)
+        except RepositoryError:  # a path that leads out of the repository
+            return None
 
-    return read_patch(request.diff, base)
+    return read_patch(diff, base)

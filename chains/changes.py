@@ -31,9 +31,20 @@ class ReadChange:
     quiet: tuple[Exempt, ...] = ()
 
 
-def read_change(repository: Repository, revision: Revision) -> ReadChange:
-    """What a revision changes, read by blob id: the index and the trees of git, never the work tree."""
-    found = changes(repository, revision)
+def unread(revision: Revision, found: Sequence[Change]) -> ReadChange:
+    """The paths of a change before anything of it was read: nothing of it is reviewed."""
+    lost = tuple(Unreviewed(change.path, 0, 0, Reason.PENDING) for change in found if _is_file(change))
+    return ReadChange(revision.title, (), lost)
+
+
+def read_change(
+    repository: Repository, revision: Revision, listed: Sequence[Change] | None = None
+) -> ReadChange:
+    """What a revision changes, read by blob id: the index and the trees of git, never the work tree.
+
+    :param listed: what `changes` says of it, where that is known already.
+    """
+    found = changes(repository, revision) if listed is None else listed
     ids = [
         blob
         for change in found

@@ -53,7 +53,8 @@ def hunk_prompt(file: FileDiff, hunk: Hunk, around: Around) -> HunkPrompt | None
         if number in touched or (not hunk.added and number in hunk.touched):
             numbers[at] = number
     where = f", inside {around.scope}" if around.scope else ""
-    parts = [f"Change to {file.path} ({file.language}){where}."]
+    path = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in file.path)
+    parts = [f"Change to {path} ({file.language}){where}."]
     if around.blocks:
         parts.append("Other code, not changed:\n" + "\n".join(around.blocks))
     parts.append("The change. + marks new lines, - removed ones, the rest is as it was:\n" + "\n".join(body))

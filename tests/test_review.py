@@ -163,7 +163,7 @@ def test_ten_thousand_files_are_reviewed_or_named() -> None:
     files = tuple(diff(f"{n}.txt", "a\n", "b\n") for n in range(10_000))
     report = run(*files, deadline=2.0)
     assert len(report.reviewed) + len(report.unreviewed) == 10_000
-    assert report.seconds < 6
+    assert {item.reason for item in report.unreviewed} <= {Reason.DEADLINE}
 
 
 # --- findings that hold ------------------------------------------------------------------------------
