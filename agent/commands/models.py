@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.commands import Job, JsonOption
-from agent.output import Output, plain, show_path, size_text
+from agent.output import Output, show_path, size_text
 from indexers.errors import ModelError
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A name from agent models list.")]
-# What people look for in a GGUF header; chat templates and token lists are too long to read.
-INFO_CHARS = 200
+if TYPE_CHECKING:
+    from agent.models import InstalledModel
+    from agent.planning import Row
+
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|REPO/FILE|URL",
+        help="A name from agent models list, with :QUANT or not; OWNER/REPO/FILE.gguf or OWNER/REPO:QUANT of a "
+        "model hub; or an address.",
+    ),
+]
 
 
-def list_command(json: JsonOption = False) -> Job:
-    """List installed models and those that can be fetched.
+def list_command(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Only models whose names begin so, every file.")
+    ] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every file, not only the best of each model.")] = False,
+    fits: Annotated[bool, typer.Option("--fits", help="Only what fits this machine.")] = False,
+    context: Annotated[
+        int, typer.Option("--context", metavar="N", min=256, help="The window to count memory for.")
+    ] = 4096,
+    json: JsonOption = False,
+) -> Job:
+    """List installed models and those that can be fetched, with what each takes on this machine.
 
-    Example: agent models list
+    ">" marks what fits best of all, "*" the best file of each model; "~" stands before sizes computed from a shape.
+
+    Example: agent models list codellama-34b --context 16384
     """
-    return Job(partial(run_list, json=json), json=json)
+    return Job(partial(run_list, name=name, all_=all_, fits=fits, n_ctx=context, json=json), json=json)
 
 
-def pull_command(name: NameArgument, json: JsonOption = False) -> Job:
+def pull_command(
+    name: NameArgument,
+    sha256: Annotated[
+        str, typer.Option("--sha256", metavar="HEX", help="What the file must have.", show_default=False)
+    ] = "",
+    accept_changed: Annotated[
+        bool, typer.Option("--accept-changed", help="Take a file that is no longer what came the first time.")
+    ] = False,
+    json: JsonOption = False,
+) -> Job:
     """Fetch a model and verify it; an interrupted download goes on where it stopped.
 
-    Example: agent models pull qwen2.5-coder-1.5b-instruct
+    Verified against the catalogue's SHA-256, else the hub's own record, else what came the first time.
+
+    Example: agent models pull codellama-34b-instruct:Q4_K_M
     """
-    return Job(partial(run_pull, name=name, json=json), json=json)
+    job = partial(run_pull, name=name, sha256=sha256, accept_changed=accept_changed, json=json)
+    return Job(job, json=json)
 
 
 def path_command(
@@ -44,119 +78,165 @@ def path_command(
     return Job(partial(run_path, name=name, json=json), json=json)
 
 
-def info_command(
-    file: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A GGUF file, or a model's name.")],
-    json: JsonOption = False,
-) -> Job:
-    """Show what a GGUF file says about itself, without loading it.
+def run_list(output: Output, *, name: str, all_: bool, fits: bool, n_ctx: int, json: bool) -> int:
+    """Show installed models first, then the catalogue, and which of it fits."""
+    from agent import hardware, models, planning
 
-    Example: agent models info ./codellama-7b-instruct.Q4_K_M.gguf
-    """
-    return Job(partial(run_info, name=file, json=json), json=json)
-
-
-def run_list(output: Output, *, json: bool) -> int:
-    """Show installed models first, then the rest of the catalogue, and which fit into memory."""
-    from agent import hardware, models
-
-    total, _ = hardware.memory()
-    installed = models.installed(_more_directories())
-    files = {model.path.name for model in installed}
-    available = [entry for entry in models.catalogue() if entry.file not in files]
+    machine = planning.machine_of(None, None, whole=True)
+    installed = models.installed(more_directories())
+    rows = [
+        row
+        for row in planning.rows(machine, n_ctx, installed)
+        if (row.fits or not fits) and row.entry.label.startswith(models.normal(name))
+    ]
+    if name and not rows and not any(model.name.startswith(models.normal(name)) for model in installed):
+        raise models.unknown(name, models=installed)
     if json:
-        output.json(
-            {
-                "directory": _directory(),
-                "embedder": {"name": models.EMBEDDER, "installed": models.embedder_installed()},
-                "installed": [
-                    {"name": model.name, "path": model.path, "bytes": model.bytes} for model in installed
-                ],
-                "available": [
-                    {
-                        "name": entry.name,
-                        "quant": entry.quant,
-                        "bytes": entry.approximate_bytes,
-                        "ram_bytes": entry.ram_bytes,
-                        "licence": entry.licence,
-                        "family": entry.family,
-                    }
-                    for entry in available
-                ],
-            }
-        )
+        output.json(_listed(installed, rows, n_ctx))
         return 0
-    output.line(("Installed", "bold"), f" in {show_path(_directory())}")
+    output.line(("Installed", "bold"), f" in {show_path(models_directory())}")
     for model in installed:
-        _row(output, model.name, model.bytes, models.needed_memory(model.bytes), total, "")
+        output.line(f"  {model.name:<40} {size_text(model.bytes):>8}")
     if not installed:
         output.line(f"  none yet: the first agent ask fetches {models.DEFAULT_MODEL}")
     state = "installed" if models.embedder_installed() else "not installed yet: agent models pull minilm"
     output.line(f"  {models.EMBEDDER} (for search by meaning): {state}")
     output.line()
-    output.line(("Can be fetched", "bold"), " with agent models pull NAME")
-    for entry in available:
-        _row(output, entry.label, entry.approximate_bytes, entry.ram_bytes, total, entry.licence)
+    gpus = "".join(f" and {gpu.name} with {size_text(gpu.free)}" for gpu in machine.gpus)
+    room = f"{_gb(hardware.memory()[0])} of memory{gpus}"
+    output.line(
+        ("Can be fetched", "bold"), f" with agent models pull NAME (this machine: {room}; window {n_ctx:,})"
+    )
+    shown = rows if all_ or name else _best_of_each(rows)
+    for row in shown:
+        _show_row(output, row)
+    if len(shown) < len(rows):
+        output.note(
+            (
+                f"{len(rows) - len(shown)} more files: agent models list --all, or agent models list NAME",
+                "dim",
+            )
+        )
     return 0
 
 
-def _row(output: Output, name: str, size: int, memory: int, total: int, rest: str) -> None:
-    fits = (f"  needs {size_text(memory):>7} memory", "" if memory <= total else "yellow")
-    too_big = ("  too big for this machine", "yellow") if memory > total else f"  {rest}" if rest else ""
-    output.line(f"  {name:<40} {size_text(size):>8}", fits, too_big)
+def _best_of_each(rows: Sequence[Row]) -> list[Row]:
+    """One file of each model: what fits best, else the recommended one, else the first."""
+    from agent.catalogue import RECOMMENDED
+
+    chosen: dict[str, Row] = {}
+    for row in rows:
+        old = chosen.get(row.entry.name)
+        if old is None or row.best_of_model or (row.entry.quant == RECOMMENDED and not old.best_of_model):
+            chosen[row.entry.name] = row
+    return list(chosen.values())
 
 
-def run_pull(output: Output, *, name: str, json: bool) -> int:
-    """Fetch `name`, showing how far it is; print where it lies."""
+def _show_row(output: Output, row: Row) -> None:
+    entry = row.entry
+    mark = ">" if row.best else "*" if row.best_of_model else " "
+    about = "~" if entry.bytes is None and entry.gigabytes is None else ""
+    needs = _gb(row.memory) + (f" + {_gb(row.vram)} GPU" if row.vram else "")
+    state = "installed" if row.installed else "" if row.fits else "does not fit"
+    infill = "infill" if entry.infill else ""
+    output.line(
+        (f"{mark} {entry.label:<36}", "bold" if row.best else ""),
+        f" {entry.bits_per_weight:>4.1f} bits {about + _gb(entry.approximate_bytes):>9}",
+        (f"  needs {needs:>8}", "" if row.fits else "yellow"),
+        (f"  {state:<12}", "green" if row.installed else "yellow"),
+        f" {infill:<6}  {entry.licence:<17}  {entry.use_case}",
+    )
+
+
+def _gb(count: int) -> str:
+    """Bytes as model cards state them."""
+    return f"{count / 1e9:.2f} GB"
+
+
+def _listed(installed: Sequence[InstalledModel], rows: Sequence[Row], n_ctx: int) -> dict[str, Any]:
     from agent import models
 
+    return {
+        "directory": models_directory(),
+        "context": n_ctx,
+        "embedder": {"name": models.EMBEDDER, "installed": models.embedder_installed()},
+        "installed": [{"name": model.name, "path": model.path, "bytes": model.bytes} for model in installed],
+        "available": [
+            {
+                "name": row.entry.name,
+                "label": row.entry.label,
+                "quant": row.entry.quant,
+                "bits_per_weight": round(row.entry.bits_per_weight, 2),
+                "bytes": row.entry.approximate_bytes,
+                "bytes_known": row.entry.bytes is not None,
+                "sha256": row.entry.sha256,
+                "ram_bytes": row.memory,
+                "vram_bytes": row.vram,
+                "fits": row.fits,
+                "best": row.best,
+                "best_of_model": row.best_of_model,
+                "use_case": row.entry.use_case,
+                "licence": row.entry.licence,
+                "infill": row.entry.infill,
+                "family": row.entry.family,
+                "repository": row.entry.hf_repo,
+                "file": row.entry.file,
+                "installed": row.installed,
+            }
+            for row in rows
+        ],
+    }
+
+
+def run_pull(output: Output, *, name: str, sha256: str, accept_changed: bool, json: bool) -> int:
+    """Fetch `name`, showing how far it is; print where it lies."""
+    from agent import models
+    from agent.pins import pin_of
+
     with output.progress() as progress:
-        path = models.pull(name, progress)
-    return _show_file(output, path, json=json)
+        path = models.pull(name, progress, sha256=sha256, accept_changed=accept_changed)
+    known = pin_of(path) if path.is_file() else None
+    if known is not None and known.verified_by == "nothing":
+        output.warn(
+            f"nobody told what {path.name} should be: its SHA-256 is {known.sha256}; it is noted, and a change noticed"
+        )
+    return show_file(output, path, json=json)
 
 
 def run_path(output: Output, *, name: str, json: bool) -> int:
     """Print a place on disk, fit for command substitution."""
-    return _show_file(output, _file_of(name) if name else _directory(), json=json)
+    return show_file(output, file_of(name) if name else models_directory(), json=json)
 
 
-def run_info(output: Output, *, name: str, json: bool) -> int:
-    """Show the header of a GGUF file."""
-    from chains.gguf import read_gguf
+def file_of(name: str) -> Path:
+    """The file of an installed model.
 
-    header: dict[str, Any] = plain(read_gguf(_file_of(name)))
-    if json:
-        output.json(header)
-        return 0
-    for key, value in header.items():
-        text = str(value)
-        shown = text if len(text) <= INFO_CHARS else f"{text[:INFO_CHARS]} ... ({len(text):,} characters)"
-        output.line((f"{key.replace('_', ' '):<20} ", "bold"), shown.replace("\n", "\\n"))
-    return 0
-
-
-def _file_of(name: str) -> Path:
+    :raises ModelError: it is not installed, or nothing is called so.
+    """
     from agent import models
 
-    path: Path | None = models.find(name, _more_directories())
+    path: Path | None = models.find(name, more_directories())
     if path is None:
         raise ModelError(f"The model {name} is not installed.", f"Fetch it: agent models pull {name}")
     return path
 
 
-def _more_directories() -> list[Path]:
+def more_directories() -> list[Path]:
     """Where the user keeps models of other programs."""
     from agent.config import load_settings
 
     return [Path(directory) for directory in load_settings().models_dirs]
 
 
-def _directory() -> Path:
+def models_directory() -> Path:
+    """Where our own models lie."""
     from agent.paths import models_dir
 
     return models_dir()
 
 
-def _show_file(output: Output, path: Path, *, json: bool) -> int:
+def show_file(output: Output, path: Path, *, json: bool) -> int:
+    """Print a path, which may hold anything."""
     if json:
         output.json({"path": path})
     else:
