@@ -422,7 +422,9 @@ def _hub_errors() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS:
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        missing = isinstance(error, errors.EntryNotFoundError)
+        # Not the client's own "not in the cache either", which is an entry not found too.
+        local = getattr(errors, "LocalEntryNotFoundError", ())
+        missing = isinstance(error, errors.EntryNotFoundError) and not isinstance(error, local)
         raise _HubUnavailable(first.rstrip("."), missing=missing) from error
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 30.0
 _RETRIES = 4
-_BLOCK = 1 << 20
 _PARTIAL, _OK, _NOT_SATISFIABLE = 206, 200, 416
 _REMEDY = "Check the address, the connection and proxy settings, then run the same command again: it goes on."
 
@@ -89,7 +88,8 @@ def _attempt(
         with partial.open("r+b" if start else "wb") as out:
             out.truncate(start)
             out.seek(start)
-            for block in answer.iter_bytes(_BLOCK):
+            # As they come: a block waited for would be lost with the connection.
+            for block in answer.iter_bytes():
                 out.write(block)
                 tick(out.tell(), start + rest)
             return not rest or out.tell() == start + rest

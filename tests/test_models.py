@@ -15,7 +15,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -555,15 +555,71 @@ def test_the_catalogue_knows_the_codellamas_and_the_default() -> None:
 
 
 def test_estimated_sizes_are_near_the_published_ones() -> None:
+    """Computed from the shape: to 0.5% of what a card says, and to 0.2% of the files whose size is known."""
+    known = 0
     for item in catalogue():
-        if item.bytes and item.parameters > 1:
-            guess = item.parameters * 1e9 * models.BITS_PER_WEIGHT[item.quant] / 8
-            assert guess == pytest.approx(item.bytes, rel=0.25), item.name
+        computed = replace(item, bytes=None, gigabytes=None).approximate_bytes
+        if item.bytes is not None:
+            known += 1
+            assert computed == pytest.approx(item.bytes, rel=0.002), item.label
+        elif item.gigabytes is not None:
+            assert computed == pytest.approx(item.gigabytes * 1e9, rel=0.005), item.label
+    assert known == 4
     seven = catalogue_entry("codellama-7b")
     assert seven is not None
-    assert seven.bytes is None
-    assert 3.9e9 < seven.approximate_bytes < 4.3e9
-    assert seven.ram_bytes > seven.approximate_bytes + GIB
+    assert (seven.bytes, seven.sha256, seven.quant) == (None, None, "Q4_K_M")
+    assert round(seven.approximate_bytes / 1e9, 2) == 4.08
+
+
+def test_the_catalogue_has_every_file_of_the_card() -> None:
+    """The model card's table: name, bits, size and use case of all twelve quantisations."""
+    card = {
+        "Q2_K": (14.21, "smallest, significant quality loss - not recommended for most purposes"),
+        "Q3_K_S": (14.61, "very small, high quality loss"),
+        "Q3_K_M": (16.28, "very small, high quality loss"),
+        "Q3_K_L": (17.77, "small, substantial quality loss"),
+        "Q4_0": (19.05, "legacy; small, very high quality loss - prefer using Q3_K_M"),
+        "Q4_K_S": (19.15, "small, greater quality loss"),
+        "Q4_K_M": (20.22, "medium, balanced quality - recommended"),
+        "Q5_0": (23.24, "legacy; medium, balanced quality - prefer using Q4_K_M"),
+        "Q5_K_S": (23.24, "large, low quality loss - recommended"),
+        "Q5_K_M": (23.84, "large, very low quality loss - recommended"),
+        "Q6_K": (27.68, "very large, extremely low quality loss"),
+        "Q8_0": (35.86, "very large, extremely low quality loss - not recommended"),
+    }
+    listed = {item.quant: item for item in catalogue() if item.name == "codellama-34b-instruct"}
+    assert list(listed) == list(card)
+    for quant, (size, use) in card.items():
+        item = listed[quant]
+        assert item.file == f"codellama-34b-instruct.{quant}.gguf"
+        assert round(item.approximate_bytes / 1e9, 2) == size
+        assert item.use_case == use
+        assert not item.infill
+    infill = {item.name for item in catalogue() if item.infill}
+    assert {f"codellama-{size}b-instruct" for size in (7, 13, 70)} < infill
+    sizes = ("0.5", "1.5", "3", "7", "14", "32")
+    assert {f"qwen2.5-coder-{size}b-instruct" for size in sizes} < infill
+    # A hash that nobody published is not made up.
+    assert {item.label for item in catalogue() if item.sha256} == {
+        "codellama-34b-instruct:Q4_K_M",
+        "qwen2.5-coder-0.5b-instruct:Q4_K_M",
+        "qwen2.5-coder-1.5b-instruct:Q4_K_M",
+        "smollm2-135m-instruct:Q4_1",
+    }
+
+
+def test_a_name_may_carry_a_quantisation() -> None:
+    for name, label in {
+        "codellama-34b-instruct:q5_k_s": "codellama-34b-instruct:Q5_K_S",
+        "codellama-34b:Q2_K": "codellama-34b-instruct:Q2_K",
+        "TheBloke/CodeLlama-34B-Instruct-GGUF:Q8_0": "codellama-34b-instruct:Q8_0",
+        "TheBloke/CodeLlama-34B-Instruct-GGUF/codellama-34b-instruct.Q6_K.gguf": "codellama-34b-instruct:Q6_K",
+        "codellama-34b": "codellama-34b-instruct:Q4_K_M",
+    }.items():
+        entry = catalogue_entry(name)
+        assert entry is not None and entry.label == label, name
+    assert catalogue_entry("codellama-34b:Q9_Z") is None
+    assert find("codellama-34b:Q2_K") is None
 
 
 def test_pulling_an_unknown_name_suggests_the_nearest() -> None:

@@ -12,10 +12,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.commands import Job, JsonOption, RepoOption
 from agent.output import Output, show_path, size_text
 from indexers.errors import AgentError, RepositoryError
+
+if TYPE_CHECKING:
+    from chains.fit import Fit
 
 LEAST_GIT = (2, 25)
 # The first with all known fixes for reading strangers' repositories; distributions fix older ones too.
@@ -176,21 +180,30 @@ def _gpu() -> Check:
         import llama_cpp
     except (ImportError, OSError, RuntimeError):
         return Check("gpu", WARN, "unknown without llama.cpp", LLAMA_INSTALL)
+    from chains.builds import gpu_build, wheel_command
+    from chains.measure import gpus
+
     if llama_cpp.llama_supports_gpu_offload():
-        return Check("gpu", OK, "layers can be offloaded")
-    if shutil.which("nvidia-smi"):
-        remedy = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
-        return Check("gpu", WARN, "there is an NVIDIA GPU, but llama.cpp was built for the CPU only", remedy)
-    if sys.platform == "darwin" and os.uname().machine == "arm64":
-        remedy = 'CMAKE_ARGS="-DGGML_METAL=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
-        return Check("gpu", WARN, "Metal is there, but llama.cpp was built for the CPU only", remedy)
-    return Check("gpu", OK, "no offload: a CPU build, and no NVIDIA or Apple GPU was found")
+        found, unified = gpus()
+        cards = ", ".join(f"{gpu.name} with {size_text(gpu.free)} free" for gpu in found)
+        shared = ", shared with the CPU" if unified else ""
+        if not found:
+            return Check(
+                "gpu", WARN, "this llama.cpp can use one, but finds none", "look at the GPU's driver"
+            )
+        return Check("gpu", OK, f"layers can be offloaded: {cards}{shared}")
+    kind, seen = gpu_build()
+    if kind:
+        return Check(
+            "gpu", WARN, f"there is {seen}, but llama.cpp was built for the CPU only", wheel_command(kind)
+        )
+    return Check("gpu", OK, "no offload: a CPU build, and no NVIDIA, AMD or Apple GPU was found")
 
 
 def _language_model() -> Check:
-    from agent import hardware, models
+    from agent import hardware, models, planning
     from agent.config import load_settings
-    from chains.gguf import read_gguf
+    from chains.fit import Wishes, fit
 
     settings = load_settings()
     directories = [Path(directory) for directory in settings.models_dirs]
@@ -208,13 +221,28 @@ def _language_model() -> Check:
             text = f"none installed that fits; {room}; the first ask fetches {models.DEFAULT_MODEL}"
             return Check("language model", WARN, text, f"agent models pull {models.DEFAULT_MODEL}")
         path, name, size = best.path, best.name, best.bytes
-    read_gguf(path)  # cut short or no model at all: better told here than by the first question
-    needed = models.needed_memory(size)
-    text = f"{name}, {size_text(size)}, needs {size_text(needed)}; {room}"
-    if needed > available:
-        remedy = "close other programs, or choose a smaller one: agent models list"
-        return Check("language model", FAIL if needed > total else WARN, f"{text}: it does not fit", remedy)
-    return Check("language model", OK, text)
+    planned = planning.subject(
+        str(path)
+    )  # cut short or no model at all: better told here than by the first question
+    machine = planning.machine_of(None, None, whole=False)
+    choice = fit(planned.footprint, machine, Wishes(settings.context or 0, kv=settings.kv or ""))
+    choice = fit(planned.footprint, machine, Wishes(choice.n_ctx, kv=choice.kv), planning.exactly(planned))
+    text = f"{name}, {size_text(size)}; {_use(choice)}; {room}"
+    if not choice.fits:
+        remedy = "close other programs, or choose a smaller one: agent models list --fits"
+        return Check(
+            "language model", FAIL if choice.ram.total > total else WARN, f"{text}: it does not fit", remedy
+        )
+    return Check("language model", OK, "; ".join([text, *choice.notes]))
+
+
+def _use(choice: Fit) -> str:
+    """What the model takes, as llama.cpp counts it."""
+    kept, buffer = choice.ram.kv + choice.vram.kv, max(choice.ram.compute, choice.vram.compute)
+    return (
+        f"window {choice.n_ctx:,}, KV {choice.kv} {size_text(kept)}, compute {size_text(buffer)}, "
+        f"{choice.layers_text}, in all {size_text(choice.ram.total + choice.vram.total)}"
+    )
 
 
 def _embedding_model() -> Check:
