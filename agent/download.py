@@ -94,8 +94,13 @@ class Fetcher:
         """
         self.staging.mkdir(parents=True, exist_ok=True)
         progress = _Stage(f"download {label}", file.bytes or 0, self.report)
-        # Two models may have a file of the same name.
-        key = f"{label}-{target.name}"
+        # Two models may have a file of the same name, and two publishers.
+        folder = (
+            target.parent.relative_to(self.staging.parent)
+            if target.is_relative_to(self.staging.parent)
+            else Path()
+        )
+        key = "-".join([*folder.parts, label, target.name])
         with _translated(target), self._locked(key, progress):
             if is_complete(target, file):
                 return target

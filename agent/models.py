@@ -84,10 +84,13 @@ def find(name: str, directories: Iterable[Path] = ()) -> Path | None:
         if path.exists():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise ModelError(f"{path} is {kind}: a model is one GGUF file.", _LIST)
-        if catalogue_entry(name) is None:
-            raise ModelError(f"There is no model file {path}.", _LIST)
     models = installed(directories)
     wanted = normal(name)
+    if name.lower().endswith(".gguf") or os.sep in name:
+        # An installed file's name without its directory will do as well.
+        known = any(wanted in _installed_names(model) for model in models)
+        if not known and catalogue_entry(name) is None:
+            raise ModelError(f"There is no model file {name}.", _LIST)
     exact = [model for model in models if wanted in _installed_names(model)]
     if exact:
         return max(exact, key=lambda model: model.bytes).path

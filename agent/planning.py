@@ -106,20 +106,26 @@ class Row:
     entry: CatalogueEntry
     fit: Fit | None
     installed: Path | None
+    n_ctx: int
     best_of_model: bool = False
     best: bool = False
 
     @property
     def memory(self) -> int:
         """Bytes of RAM it takes, the interpreter's own growth included."""
-        if self.fit is None:
+        model = self.entry.footprint
+        if self.fit is None or model is None:
             return self.entry.approximate_bytes + RAM_MARGIN
-        return self.fit.ram.total + RAM_MARGIN
+        if self.fit.fits:
+            return self.fit.ram.total + RAM_MARGIN
+        # Not the least that was tried in vain, but what it would take.
+        working = model.kv_bytes(self.n_ctx, "f16") + model.compute_bytes(self.n_ctx, 512)
+        return model.weights.total + working + RAM_MARGIN
 
     @property
     def vram(self) -> int:
         """Bytes it takes on GPUs."""
-        return self.fit.vram.total if self.fit is not None else 0
+        return self.fit.vram.total if self.fit is not None and self.fit.fits else 0
 
     @property
     def fits(self) -> bool:
@@ -139,6 +145,7 @@ def rows(machine: Machine, n_ctx: int, here: Sequence[InstalledModel]) -> list[R
             if entry.footprint is not None and entry.shape is not None
             else None,
             places.get(entry.file),
+            min(n_ctx, entry.shape.context) if entry.shape is not None else n_ctx,
         )
         for entry in catalogue()
     ]

@@ -17,6 +17,8 @@ _REPO = re.compile(r"^(?:hf\.co/|hf://)?(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quant>
 # The addresses of files that people copy from a hub's pages.
 _PAGE = re.compile(r"^/(?P<repo>[^/]+/[^/]+)/(?:resolve|blob)/(?P<revision>[^/]+)/(?P<file>.+)$")
 _HUBS = ("huggingface.co", "hf.co", "hf-mirror.com")
+# What becomes a directory: never hidden, never one above.
+_HOST = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -59,13 +61,15 @@ def _from_address(url: str) -> Source:
         return _from_hub(page["repo"], unquote(page["file"]), unquote(page["revision"]))
     name = file_name(url)
     remote = RemoteFile(name, None, None, url=url)
-    return Source(name.removesuffix(".gguf"), (remote,), parts.hostname or "web", url.partition("?")[0])
+    host = parts.hostname or ""
+    folder = host if _HOST.match(host) else "web"
+    return Source(name.removesuffix(".gguf"), (remote,), folder, url.partition("?")[0])
 
 
 def _from_hub(repo: str, file: str, revision: str = "") -> Source:
     """One file of a hub's repository, or all parts of a split one."""
-    if any(part in ("", ".", "..") for part in file.split("/")):
-        raise ModelError(f"{file} is no file of a repository.")
+    if any(part.startswith(".") or not part for part in f"{repo}/{file}".split("/")):
+        raise ModelError(f"{repo}/{file} is no file of a repository.", "Name one: OWNER/REPO/FILE.gguf")
     split = _SPLIT.search(file)
     names = [file]
     if split:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from indexers.errors import DownloadError
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 _TIMEOUT_SECONDS = 30.0
 _RETRIES = 4
@@ -41,24 +41,24 @@ def fetch_url(url: str, partial: Path, need: Callable[[int], None], tick: Callab
     :param tick: is told how many bytes are there, of how many.
     :raises DownloadError: the server does not give the file, or gives less than it announced.
     """
-    import httpx
+    import httpx2
 
     note = partial.with_name(f"{partial.name}.etag.json")
     failure = ""
-    with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
+    with httpx2.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
         for _ in range(_RETRIES):
             try:
                 if _attempt(client, url, partial, note, need, tick):
                     note.unlink(missing_ok=True)
                     return
                 failure = "the connection ended early"
-            except (httpx.TransportError, httpx.TooManyRedirects) as error:
+            except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
                 failure = str(error) or type(error).__name__
     raise DownloadError(f"{url} could not be fetched: {failure}.", _REMEDY)
 
 
 def _attempt(
-    client: httpx.Client,
+    client: httpx2.Client,
     url: str,
     partial: Path,
     note: Path,
@@ -96,7 +96,7 @@ def _attempt(
 
 
 @contextmanager
-def _answered(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[Any]:
+def _answered(client: httpx2.Client, url: str, headers: dict[str, str]) -> Iterator[Any]:
     with client.stream("GET", url, headers=headers) as answer:
         yield answer
 

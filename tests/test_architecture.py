@@ -48,7 +48,7 @@ DOORS: dict[str, set[str]] = {
     "filelock": {"indexers/locks.py", "agent/download.py"},
     "onnxruntime": {"indexers/embedding.py"},
     "langchain": {"chains/deep.py"},
-    "httpx2": {"chains/servers.py"},
+    "httpx2": {"chains/servers.py", "agent/web.py"},
     "openai": {"chains/server_errors.py"},
     "langchain_openai": {"chains/engines.py"},
     "langgraph": {"chains/deep.py", "chains/write.py"},

@@ -109,6 +109,7 @@ REST: dict[str, list[str]] = {
     "search": ["search", "retry_limit"],
     "map": ["map"],
     "review": ["review", "--no-model"],
+    "cache": ["cache", "list"],
     "complete": ["complete", "retry.py:2", "--max-tokens", "4"],
 }
 

@@ -256,3 +256,87 @@ def test_mutations_of_a_real_header(tmp_path: Path) -> None:
         for _ in range(chosen.randint(1, 20)):
             broken[chosen.randrange(8, len(data))] = chosen.randrange(256)
         only_model_errors(tmp_path / "m.gguf", bytes(broken[: chosen.randrange(8, len(data) + 1)]))
+
+
+# --- quantisations and shapes that llama.cpp must not see
+
+
+def typed_tensor(kind: int) -> bytes:
+    """A whole file whose only tensor claims a storage type."""
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + text("general.architecture") + typed(STRING, "llama")
+    head += text("w") + struct.pack("<IQQIQ", 2, 256, 4, kind, 0)
+    return head + b"\0" * (-len(head) % 32 + 8192)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(4, "Q4_2"), (31, "Q4_0_4_4"), (33, "Q4_0_8_8"), (36, "IQ4_NL_4_4")]
+)
+def test_a_quantisation_that_llama_cpp_gave_up_is_named(tmp_path: Path, kind: int, name: str) -> None:
+    with pytest.raises(ModelError, match=f"stores w as {name}") as caught:
+        read_gguf(put(tmp_path / "m.gguf", typed_tensor(kind)))
+    assert "another quantisation" in caught.value.remedy
+
+
+def test_a_quantisation_newer_than_this_llama_cpp_is_told_by_it(tmp_path: Path) -> None:
+    from chains.runtime import LoadOptions, Runtime
+
+    info = read_gguf(put(tmp_path / "m.gguf", typed_tensor(250)))
+    assert info.quantization == "type 250"
+    with pytest.raises(ModelError, match="quantisation that this llama.cpp does not know") as caught:
+        Runtime(info, LoadOptions(n_ctx=512))
+    assert "pip install -U llama-cpp-python" in caught.value.remedy
+
+
+def test_more_layers_than_llama_cpp_has_room_for(tmp_path: Path) -> None:
+    keys = [key for key in KEYS if "block_count" not in key[0]]
+    with pytest.raises(ModelError, match="claims 513 layers"):
+        read_gguf(put(tmp_path / "m.gguf", built([*keys, ("llama.block_count", U32, 513)])))
+
+
+NUMBER = st.one_of(st.integers(0, 4), st.integers(0, 2**32 - 1))
+SHAPE_KEYS = (
+    "context_length", "embedding_length", "block_count", "attention.head_count",
+    "attention.key_length", "attention.value_length",
+)  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    numbers=st.fixed_dictionaries({}, optional=dict.fromkeys(SHAPE_KEYS, NUMBER)),
+    heads=st.one_of(NUMBER, st.lists(NUMBER, max_size=4)),
+    name=st.text(max_size=20),
+    tensors=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["token_embd.weight", "blk.0.ffn_up.weight", "blk.9.w", "blk.x", "output.weight", ""]
+            ),
+            st.sampled_from([(64, 4), (256, 2), (1,)]),
+        ),
+        max_size=4,
+    ),
+)
+def test_any_shape_a_header_may_claim_is_read_and_planned(
+    tmp_path_factory: pytest.TempPathFactory, numbers: Any, heads: Any, name: str, tensors: Any
+) -> None:
+    """Whatever a stranger's header says, planning ends with a choice or a sentence."""
+    from chains.fit import Machine, Wishes, fit, largest_context
+    from chains.footprint import of_file
+
+    keys: list[tuple[str, int, Any]] = [
+        ("general.architecture", STRING, "llama"),
+        ("general.name", STRING, name),
+    ]
+    keys += [(f"llama.{key}", U32, value) for key, value in numbers.items()]
+    many = isinstance(heads, list)
+    keys.append(("llama.attention.head_count_kv", ARRAY if many else U32, (U32, heads) if many else heads))
+    path = put(
+        tmp_path_factory.getbasetemp() / "claims.gguf",
+        built(keys, tuple((n, shape, 0) for n, shape in tensors)),
+    )
+    try:
+        info = read_gguf(path)
+    except ModelError:
+        return
+    model, machine = of_file(info), Machine(8 << 30)
+    assert fit(model, machine, Wishes()).n_ctx >= 0
+    assert largest_context(model, machine, Wishes()) >= 0

@@ -121,7 +121,7 @@ def run_list(output: Output, *, name: str, all_: bool, fits: bool, n_ctx: int, j
 
 
 def _best_of_each(rows: Sequence[Row]) -> list[Row]:
-    """One file of each model: what fits best, else the recommended one, else the first."""
+    """One file of each model (what fits best, else the recommended one, else the first), and all that are installed."""
     from agent.catalogue import RECOMMENDED
 
     chosen: dict[str, Row] = {}
@@ -129,7 +129,8 @@ def _best_of_each(rows: Sequence[Row]) -> list[Row]:
         old = chosen.get(row.entry.name)
         if old is None or row.best_of_model or (row.entry.quant == RECOMMENDED and not old.best_of_model):
             chosen[row.entry.name] = row
-    return list(chosen.values())
+    best = list(chosen.values())
+    return [row for row in rows if row.installed or row in best]
 
 
 def _show_row(output: Output, row: Row) -> None:
