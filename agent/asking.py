@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.loading import Background
-from chains.retrieval import relevant
 from chains.types import Answer, Question, Retrieved, Step, Turn
 from indexers.errors import AgentError, UsageError
 from indexers.filters import EVERYTHING, Filter
@@ -82,8 +81,17 @@ def deep(
 
     begun.loading.wait()
     with workspace.guarded():
-        search, label = workspace.search(only), model.label()
-        for item in deep_ask(begun.question, search, model.llm, settings, label, started=begun.started):
+        search, names = workspace.search(only), workspace.names()
+        items = deep_ask(
+            begun.question,
+            search,
+            model.llm,
+            settings,
+            model.label(),
+            relations=names,
+            started=begun.started,
+        )
+        for item in items:
             yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
         workspace.go_on_behind()
 
@@ -115,19 +123,17 @@ def _prepare(
     only: Filter,
 ) -> Prepared | Answer:
     """What the model is to read; or the answer itself, where there is not one file to read."""
-    from chains.ask import HITS, prepare, retrieval_query
-    from chains.expansion import expanded
+    from chains.ask import prepare, retrieval_query
+    from chains.reading import read_for
 
     begun = _begin(workspace, model, question, history, only)
     if isinstance(begun, Answer):
         return begun
     query = retrieval_query(begun.question)
     with workspace.guarded():
-        hits = workspace.search(only).reading_list(query, HITS)
-        about = relevant(query, hits, workspace.index())
-        hits = expanded(query, hits, workspace.names(), only=only) if about else hits
+        reading = read_for(query, workspace.search(only), workspace.names())
     begun.loading.wait()
-    retrieved = Retrieved(begun.question, query, tuple(hits), about)
+    retrieved = Retrieved(begun.question, query, reading.hits, reading.relevant)
     return prepare(begun.question, retrieved, model.llm, settings, begun.started)
 
 

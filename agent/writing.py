@@ -159,14 +159,13 @@ def writing(
 
 def material_of(workspace: Workspace, only: Filter) -> Material:
     """What the machine reads of this workspace."""
-    from chains.ask import HITS
-    from chains.expansion import expanded
     from chains.material import Material
+    from chains.reading import read_for
 
     def search(query: str) -> tuple[Sequence[Hit], bool]:
-        hits = workspace.search().reading_list(query, HITS)
-        about = relevant(query, hits, workspace.index())
-        return (expanded(query, hits, workspace.names()) if about else hits), about
+        # Lines that are to be changed must be seen.
+        reading = read_for(query, workspace.search(), workspace.names(), briefs=False)
+        return reading.hits, reading.relevant
 
     return Material(workspace.repository, search, workspace.names(), only, user_environment())
 

@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTEXT_TOKENS = 1_800
 DEFAULT_MAX_TOKENS = 512
-# Hits offered to the packer; small chunks let more of them through.
-HITS = 24
 # Framing that is not counted piece by piece: roles, separators, the words around the question.
-_REMINDED = 1_000_000_000
 _FRAMING_TOKENS = 64
+# Weights from which on a model is told once more to cite.
+_REMINDED = 1_000_000_000
 _LEAST_CONTEXT = 128
 _HISTORY_TURNS = 3
 # A sentence shorter than this may well be said twice.
@@ -122,7 +121,8 @@ def fitting(model: CountingModel, question: Question, settings: AskSettings) -> 
 
     :raises ContextTooSmall: question, instructions and answer alone do not fit.
     """
-    asked = (question.text, *map(prompt_text, ("ask", "ask_last", "ask_cite")))
+    parts = ("ask", "ask_last", "ask_cite") if reminded(model) else ("ask", "ask_last")
+    asked = (question.text, *map(prompt_text, parts))
     fixed = sum(map(model.count_tokens, asked)) + _FRAMING_TOKENS + settings.max_tokens
     room = model.context_window - fixed
     if room < _LEAST_CONTEXT:
@@ -325,8 +325,3 @@ def ask_chain(
         return answer
 
     return RunnableLambda(retrieve) | RunnableLambda(to_prompt) | RunnableLambda(generate)
-
-
-def history_of(pairs: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
-    """Plain question and answer pairs as turns."""
-    return tuple(Turn(question, answer) for question, answer in pairs)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from chains.types import Context, Dropped, Source
+from chains.types import OVER_BUDGET, Context, Dropped, Source
 from indexers.types import Hit
 
 CountTokens = Callable[[str], int]
 
 # Hits weaker than this share of the best one are noise that costs reading time.
 WORTH_READING = 0.12
+MUCH_WEAKER = "much weaker than the best source"
+# Share of the budget that the first hits may fill with all of their text; see tests/benchmarks/reading.py.
+WHOLE_SHARE = 0.65
+# A brief form longer than this share of the text is not worth what it leaves out.
+SPARES = 0.8
 
 
 def source_block(path: str, start_line: int, end_line: int, text: str, scope: Sequence[str] = ()) -> str:
@@ -24,22 +29,53 @@ def source_block(path: str, start_line: int, end_line: int, text: str, scope: Se
 
 
 def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
-    """The best hits that fit `budget` tokens, best first; one that does not fit leaves room for others."""
-    sources: list[Source] = []
-    dropped: list[Dropped] = []
-    spent = 0
+    """The best hits that fit `budget` tokens, best first; one that does not fit leaves room for others.
+
+    The first hits are shown whole, the others in brief where they can be. What is left of the budget then makes
+    them whole, the best first.
+    """
     best = max((hit.score for hit in hits), default=0.0)
-    for hit in hits:
-        block = source_block(hit.path, hit.start_line, hit.end_line, hit.text, hit.scope)
-        tokens = count(block)
-        if hit.score < best * WORTH_READING and best > 0:
-            dropped.append(Dropped(hit.label, tokens, "much weaker than the best source"))
-        elif spent + tokens > budget:
-            dropped.append(Dropped(hit.label, tokens))
-        else:
-            spent += tokens
-            sources.append(Source(hit.path, hit.start_line, hit.end_line, block, tokens, hit.score))
-    return Context(tuple(sources), tuple(dropped), budget)
+    weak = [hit.score < best * WORTH_READING and best > 0 for hit in hits]
+    # Without anything in brief there is nothing to keep room for.
+    share = WHOLE_SHARE if any(hit.brief for hit in hits) else 1.0
+    whole = [_source(hit, count) for hit in hits]
+    chosen: dict[int, Source] = {}
+
+    def add(places: Iterable[int], sources: Sequence[Source | None], limit: float) -> None:
+        for place in places:
+            source, known = sources[place], chosen.get(place)
+            if source is None or weak[place] or source is known:
+                continue
+            spent = sum(item.tokens for item in chosen.values()) - (known.tokens if known else 0)
+            if spent + source.tokens <= limit:
+                chosen[place] = source
+
+    every = range(len(hits))
+    add(every, whole, budget * share)
+    short = [None if n in chosen else _in_brief(hits[n], whole[n], count) for n in every]
+    add(every, short, budget)
+    add(sorted(chosen), whole, budget)
+    add((n for n in every if n not in chosen), whole, budget)
+    dropped = [
+        Dropped(hit.label, whole[n].tokens, MUCH_WEAKER if weak[n] else OVER_BUDGET)
+        for n, hit in enumerate(hits)
+        if n not in chosen
+    ]
+    return Context(tuple(chosen[n] for n in sorted(chosen)), tuple(dropped), budget)
+
+
+def _source(hit: Hit, count: CountTokens, text: str = "") -> Source:
+    block = source_block(hit.path, hit.start_line, hit.end_line, text or hit.text, hit.scope)
+    tokens = count(block)
+    return Source(hit.path, hit.start_line, hit.end_line, block, tokens, hit.score, whole=not text)
+
+
+def _in_brief(hit: Hit, whole: Source, count: CountTokens) -> Source | None:
+    """A hit in brief, where that spares anything worth sparing."""
+    if not hit.brief:
+        return None
+    source = _source(hit, count, hit.brief)
+    return source if source.tokens <= SPARES * whole.tokens else whole
 
 
 def _longest_run(text: str, char: str) -> int:

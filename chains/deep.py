@@ -22,8 +22,8 @@ from indexers.errors import ContextTooSmall
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
 
-    from chains.callers import Graph
     from chains.retrieval import Search
+    from indexers.relations import Relations
 
 # The longest call that the grammar allows is about this long.
 _CALL_TOKENS = 160
@@ -37,7 +37,7 @@ def deep_ask(
     model: Any,
     settings: DeepSettings,
     model_name: str = "",
-    graph: Graph | None = None,
+    relations: Relations | None = None,
     started: float | None = None,
 ) -> Iterator[Step | str | Answer]:
     """Each lookup as it is done, then pieces of the answer, then the checked answer.
@@ -47,13 +47,13 @@ def deep_ask(
     the iterator stops the model.
 
     :param model: a chat model that calls tools and counts tokens, such as `LlamaCpp`.
-    :param graph: who uses what; otherwise what exact words tell.
+    :param relations: who uses what; otherwise what exact words tell.
     :param started: when the question was put, by `time.monotonic`; now otherwise.
     :raises ContextTooSmall: the instructions leave no room for results in the model's window.
     """
     started = time.monotonic() if started is None else started
     question, tokens = _room(model, question, settings)
-    lookups = Lookups(search, model.count_tokens, tokens=tokens, steps=settings.steps, graph=graph)
+    lookups = Lookups(search, model.count_tokens, tokens=tokens, steps=settings.steps, relations=relations)
     query = retrieval_query(question)
     talk = _opening(question, lookups.first(query))
     yield from lookups.steps

@@ -24,7 +24,6 @@ FOLLOWED, MOST_ADDED, BEHIND = 3, 3, 5
 _SHARE = 0.5
 # A longer definition is cut to the lines of its first chunk.
 _MOST_LINES = 60
-_MAX_QUESTION_CHARS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def one_hop(
 
     :param only: what the search was limited to.
     """
-    query = understand(question[:_MAX_QUESTION_CHARS].encode("utf-8", "replace").decode())
+    query = understand(question)
     places = [*_tests(query, hits, relations), *(called.place for called in _called(query, hits, relations))]
     shown = list(hits)
     added: list[Hit] = []

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chains.ask import DEFAULT_CONTEXT_TOKENS, DEFAULT_MAX_TOKENS, HITS
+from chains.ask import DEFAULT_CONTEXT_TOKENS, DEFAULT_MAX_TOKENS
 from chains.callers import Graph, KeywordGraph
 from chains.context import pack
 from chains.passages import Passages, hit_of, merged, qualified
 from chains.query import looks_like_code
+from chains.reading import read_for
 from chains.retrieval import relevant
+from chains.symbol_graph import SymbolGraph
 from chains.tools import CHOICES
 from chains.types import OVER_BUDGET, Dropped, Source, Step
 from indexers.errors import UsageError
@@ -26,6 +28,7 @@ from indexers.types import Hit
 if TYPE_CHECKING:
     from chains.context import CountTokens
     from chains.retrieval import Search
+    from indexers.relations import Relations
 
 DEFAULT_STEPS = 6
 # Each is read twice: while looking things up, and to answer.
@@ -74,7 +77,7 @@ SPECS: tuple[dict[str, Any], ...] = (
         start=_LINE,
         end=_LINE,
     ),
-    _spec("map", "the directories of the repository"),
+    _spec("map", "an outline of the repository"),
 )
 
 
@@ -114,13 +117,22 @@ class Lookups:
     """
 
     def __init__(
-        self, search: Search, count: CountTokens, *, tokens: int, steps: int, graph: Graph | None = None
+        self,
+        search: Search,
+        count: CountTokens,
+        *,
+        tokens: int,
+        steps: int,
+        relations: Relations | None = None,
     ) -> None:
         self.steps: list[Step] = []
         self.sources: list[Source] = []
         self._search = search
         self._passages = Passages(search.index, search.only)
-        self._graph = graph or KeywordGraph(search.index, search.only)
+        self._relations = relations
+        self._graph: Graph = (
+            SymbolGraph(relations, search.only) if relations else KeywordGraph(search.index, search.only)
+        )
         self._count = count
         self._left = tokens
         self._most_steps = steps
@@ -157,9 +169,8 @@ class Lookups:
         def find() -> Result:
             self._question = query
             self._made.add(_asked("search", {"query": query}))
-            return self._found(
-                query, self._search.reading_list(query, HITS), min(DEFAULT_CONTEXT_TOKENS, self._left)
-            )
+            hits = read_for(query, self._search, self._relations).hits
+            return self._found(query, hits, min(DEFAULT_CONTEXT_TOKENS, self._left))
 
         return self._step("search", {"query": query}, find)
 

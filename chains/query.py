@@ -17,6 +17,8 @@ STOP_WORDS = frozenset(
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)[A-Za-z_$][\w$]*)*(?:\(\))?[!?]?")
 _NAME = re.compile(r"[^\W\d]\w{2,}")
+# A query longer than this is cut: what comes behind says nothing new about what is looked for.
+MAX_QUERY_CHARS = 20_000
 # Longer than this is an issue report or a stack trace rather than a question.
 _LONG_QUERY = 400
 # A member named by its owner inside a sentence: res.redirect, z.pipe, absl::StrCat, Router#call.
@@ -41,8 +43,12 @@ class Query:
 
 
 def understand(text: str) -> Query:
-    """Take a query apart: what kind it is, its tokens, the names of code in it, and what it asks for."""
-    stripped = text.strip()
+    """Take a query apart: what kind it is, its tokens, the names of code in it, and what it asks for.
+
+    Of a very long text only the beginning counts.
+    """
+    # A lone surrogate (an odd byte of the command line) is no text: no tokenizer takes it.
+    stripped = text[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode().strip()
     kind = (
         "identifier"
         if _IDENTIFIER.fullmatch(stripped)

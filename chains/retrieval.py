@@ -10,12 +10,11 @@ from chains.exports import reexports
 from chains.query import Query, understand
 from chains.ranking import DEFAULT_WEIGHTS, Candidate, FileEvidence, Ranked, Weights, rank
 from chains.traces import frames, resolve
-from indexers.comments import is_comment
 from indexers.filters import EVERYTHING, Filter
 from indexers.index import Index
 from indexers.ledger import StoredChunk
 from indexers.tokens import tokenize
-from indexers.types import Chunk, Hit
+from indexers.types import Hit
 
 if TYPE_CHECKING:
     from indexers.embedding import Embedder, FloatArray
@@ -26,21 +25,10 @@ VECTOR_CANDIDATES = 100
 ON_DEMAND = 32
 # A query longer than this is cut for the keyword index: the rarest words of a long text carry it.
 MAX_QUERY_TOKENS = 60
-MAX_QUERY_CHARS = 20_000
 # Names of a query of which it is told that they stand nowhere.
 MOST_NAMES = 10
 # A frame names a file by its last components, which several files may share.
 MOST_FILES_OF_FRAME = 3
-# How many of the best hits are completed to whole functions, and what a completing chunk is worth of its hit. On the
-# questions of chains/expansion.py the share of names found is 0.685 with one, 0.669 with two or three.
-WHOLE_FUNCTIONS = 1
-NEIGHBOUR_SHARE = 0.9
-MOST_EACH_WAY = 2
-_BODIES = frozenset({"function", "method"})
-# Chunks of one comment that are passed over to reach what it is about.
-MOST_OF_A_COMMENT = 10
-# Whoever looks for a place wants different files; whoever answers a question needs more of the right one.
-SAME_FILE_READING = 0.75
 # Cosine similarity (MiniLM) of the best hit: from here on it is about the query; below the second, it hardly can be.
 NEAR_ENOUGH = 0.35
 FAR = 0.2
@@ -65,18 +53,18 @@ class Search:
 
     def searched(self, text: str) -> Query:
         """A query as it is searched: cut where it is very long, with the tokens that are looked up."""
-        query = _understood(text)
+        query = understand(text)
         return replace(query, tokens=tuple(self._tokens(query)))
 
     def absent(self, text: str) -> tuple[str, ...]:
         """Names of code in a query that stand nowhere in the index, whatever their parts find."""
-        whole = {name: tokenize(name)[:1] for name in _understood(text).names[:MOST_NAMES]}
+        whole = {name: tokenize(name)[:1] for name in understand(text).names[:MOST_NAMES]}
         found = self.index.ledger.document_frequency([token for tokens in whole.values() for token in tokens])
         return tuple(name for name, tokens in whole.items() if tokens and not found[tokens[0]])
 
     def hits(self, text: str, k: int = 10) -> list[Hit]:
         """The k best chunks, best first; empty for an empty query or when nothing matches."""
-        query = _understood(text)
+        query = understand(text)
         if not query.tokens or k < 1:
             return []
         candidates = self.candidates(query)
@@ -87,61 +75,6 @@ class Search:
             for item in ranked
             if item.candidate.chunk_id in stored
         ]
-
-    def reading_list(self, text: str, k: int) -> list[Hit]:
-        """The hits for a question that a model is to answer: the best ones whole, where a function was cut.
-
-        A function longer than a chunk is of little use without the rest of it, which seldom ranks on its own.
-        """
-        hits = replace(self, weights=replace(self.weights, same_file=SAME_FILE_READING)).hits(text, k)
-        listed = {hit.chunk_id for hit in hits[:WHOLE_FUNCTIONS]}
-        reading: list[Hit] = []
-        asked = {name.lower() for name in understand(text[:MAX_QUERY_CHARS]).names}
-        for number, hit in enumerate(hits):
-            if number < WHOLE_FUNCTIONS:
-                # A class is read on into only when it is what the question is about.
-                named = any(symbol.lower() in asked for symbol in hit.symbols)
-                reading += [hit, *self._rest_of(hit, listed, _BODIES | {"class"} if named else _BODIES)]
-                reading += self._documented(hit, listed)
-            elif hit.chunk_id not in listed:
-                reading.append(hit)
-        return reading
-
-    def _rest_of(self, hit: Hit, listed: set[int], kinds: frozenset[str]) -> list[Hit]:
-        """Chunks before and after a hit that belong to the same definition, in order of lines."""
-        around = self.index.ledger.chunks_of(hit.path)
-        here = next((n for n, stored in enumerate(around) if stored.id == hit.chunk_id), None)
-        if here is None:
-            return []
-        first = last = here
-        while (
-            here - first < MOST_EACH_WAY
-            and first
-            and _continues(around[first - 1].chunk, around[first].chunk, kinds)
-        ):
-            first -= 1
-        while last - here < MOST_EACH_WAY and last + 1 < len(around):
-            if not _continues(around[last].chunk, around[last + 1].chunk, kinds):
-                break
-            last += 1
-        rest = [stored for stored in around[first : last + 1] if stored.id not in listed]
-        listed.update(stored.id for stored in rest)
-        return [_plain_hit(stored, hit.score * NEIGHBOUR_SHARE) for stored in rest]
-
-    def _documented(self, hit: Hit, listed: set[int]) -> list[Hit]:
-        """The definition that a hit made of nothing but comments leads up to: long ones are cut off from it."""
-        if hit.symbols or not is_comment(hit.text):
-            return []
-        after = [s for s in self.index.ledger.chunks_of(hit.path) if s.chunk.start_line > hit.end_line]
-        for stored in after[:MOST_OF_A_COMMENT]:
-            if stored.chunk.symbols:
-                if stored.id in listed:
-                    return []
-                listed.add(stored.id)
-                return [_plain_hit(stored, hit.score * NEIGHBOUR_SHARE)]
-            if not is_comment(stored.chunk.text):
-                break
-        return []
 
     def candidates(self, query: Query) -> list[Candidate]:
         """Everything that might answer, with raw scores of each list."""
@@ -225,25 +158,8 @@ class Search:
         return self.index.similarities(fingerprint, vector, ids) if ids else {}
 
 
-def _understood(text: str) -> Query:
-    # A lone surrogate (an odd byte of the command line) is no text: no tokenizer takes it.
-    return understand(text[:MAX_QUERY_CHARS].encode("utf-8", "replace").decode())
-
-
-def _continues(first: Chunk, second: Chunk, kinds: frozenset[str]) -> bool:
-    """Whether `second` starts inside a definition of these kinds that `first` begins or is itself inside of."""
-    if not second.scope:
-        return False
-    begun = {symbol.name for symbol in first.symbols if symbol.kind in kinds}
-    return second.scope[-1] in begun or (second.scope == first.scope and _in_function(first, second))
-
-
-def _in_function(first: Chunk, second: Chunk) -> bool:
-    """Two chunks of one scope that define nothing are two pieces of one body."""
-    return not first.symbols and not second.symbols
-
-
-def _plain_hit(stored: StoredChunk, score: float) -> Hit:
+def plain_hit(stored: StoredChunk, score: float) -> Hit:
+    """A stored chunk as a hit."""
     chunk = stored.chunk
     return Hit(
         path=chunk.path,
@@ -261,7 +177,7 @@ def _plain_hit(stored: StoredChunk, score: float) -> Hit:
 
 def _hit(item: Ranked, stored: StoredChunk) -> Hit:
     return replace(
-        _plain_hit(stored, round(item.score, 6)),
+        plain_hit(stored, round(item.score, 6)),
         signals={name: round(value, 6) for name, value in item.signals.items()},
         similarity=item.candidate.dense,
     )
@@ -275,7 +191,7 @@ def relevant(query_text: str, hits: Sequence[Hit], index: Index) -> bool:
     """
     if not hits:
         return False
-    query = understand(query_text[:MAX_QUERY_CHARS])
+    query = understand(query_text)
     # What is asked about by the name it is defined under is here, however strange the other words are.
     if any(name in hit.symbols for name in query.names for hit in hits[:5]):
         return True

@@ -26,7 +26,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A hit as the model saw it: its label, its text, and what that costs in the model's own tokens."""
+    """A hit as the model saw it: its label, its text, and what that costs in the model's own tokens.
+
+    `whole` is false where the text is only the heads of the definitions in these lines.
+    """
 
     path: str
     start_line: int
@@ -34,6 +37,7 @@ class Source:
     text: str
     tokens: int
     score: float = 0.0
+    whole: bool = True
 
     @property
     def label(self) -> str:

@@ -129,7 +129,8 @@ class Hit:
     """A chunk that answers a query.
 
     `signals` says what each ranking signal added to `score`; `similarity` is the cosine to the query's vector, None
-    where the chunk has no vector yet; `blob` is the git blob id of the file as it was read.
+    where the chunk has no vector yet; `blob` is the git blob id of the file as it was read. `brief` is what stands for
+    the text where there is no room for all of it, if anything does.
     """
 
     path: str
@@ -144,6 +145,7 @@ class Hit:
     signals: Mapping[str, float] = field(default_factory=dict)
     similarity: float | None = None
     blob: str = ""
+    brief: str = ""
 
     @property
     def label(self) -> str:

@@ -14,6 +14,7 @@ from agent import Agent, AgentError, Filter
 from agent.config import load_settings
 from agent.display import Hits
 from chains.ask import NOT_FOUND, repeats
+from chains.reading import reading_list
 from chains.retrieval import FAR, NEAR_ENOUGH, relevant
 from chains.tools import call_text
 from chains.types import Answer, Citation, Step
@@ -547,7 +548,7 @@ def test_a_cut_function_is_completed_with_its_next_chunk(root: Path) -> None:
     with opened(root) as agent:
         agent.refresh()
         first = agent.search("compute_postage", 1)[0]
-        reading = agent.workspace.search().reading_list("compute_postage", 10)
+        reading = reading_list("compute_postage", agent.workspace.search(), 10)
         assert reading[0].label == first.label and first.start_line == 1
         assert reading[1].path == "src/long.py" and reading[1].start_line == first.end_line + 1
         labels = [hit.label for hit in reading]

@@ -19,7 +19,6 @@ from chains.ask import (
     answer_stream,
     ask_chain,
     fitting,
-    history_of,
     hits_of,
     messages,
     prepare,
@@ -265,10 +264,6 @@ def test_documents_without_scores_are_all_worth_reading() -> None:
         Document("w", metadata={"path": f"{i}.py", "start_line": 1, "end_line": 1}) for i in range(20)
     ]
     assert pack(hits_of(documents), 10_000, len).dropped == ()
-
-
-def test_history_of() -> None:
-    assert history_of([("q", "a")]) == (Turn("q", "a"),)
 
 
 def test_the_prompt_is_one_text_without_its_last_newline() -> None:

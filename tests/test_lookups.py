@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.callers import KeywordGraph, WordFound
+from chains.callers import KeywordGraph
 from chains.lookups import (
     LEAST_TOKENS,
     NOTHING,
@@ -29,6 +29,7 @@ from indexers.filters import Filter
 from indexers.git import Repository
 from indexers.index import Index
 from indexers.ledger import Ledger
+from indexers.relations import Relations
 from tests.repos import make_repo
 
 LONG = "def long_task(items):\n" + "".join(f"    step_{n} = transform(items, {n})\n" for n in range(220))
@@ -162,17 +163,23 @@ def test_callers_are_lines_with_what_is_around_them(index: Index) -> None:
     assert call(lookups(index), "callers_of", {"identifier": "retry_cal"}).step.outcome == NOTHING
 
 
-def test_callers_come_from_a_graph_where_there_is_one(index: Index) -> None:
-    class Graph:
-        def callers_of(self, name: str, limit: int) -> Sequence[WordFound]:
-            return [WordFound("src/long.py", 5), WordFound("src/long.py", 7), WordFound("gone.py", 1)]
+def test_callers_and_map_come_from_the_symbol_graph_where_there_is_one(index: Index) -> None:
+    tools = lookups(index, relations=Relations(index.ledger))
+    found = call(tools, "callers_of", {"identifier": "retry_call"})
+    # A call by that name in code comes before one in a test, and words in prose are none.
+    assert [label.split(":")[0] for label in labels(found)] == ["src/client.py", "tests/test_retry.py"]
+    told = call(tools, "map", {}).text
+    assert "def retry_call(fn)" in told and "src/retry.py" in told
 
-        def overview(self, tokens: int, count: Any) -> str:
-            return "the whole of it"
 
-    tools = lookups(index, graph=Graph())
-    assert labels(call(tools, "callers_of", {"identifier": "anything"})) == ["src/long.py:2-10"]
-    assert call(tools, "map", {}).text == "the whole of it"
+def test_the_first_search_reads_on_to_what_is_called(index: Index) -> None:
+    def first(**more: Any) -> list[str]:
+        tools = lookups(index, tokens=3_000, **more)
+        tools.first("how does Client send data when the connection waits")
+        return [source.label for source in tools.sources]
+
+    alone, joined = first(), first(relations=Relations(index.ledger))
+    assert set(alone) <= set(joined)
 
 
 def test_reading_lines(index: Index) -> None:
