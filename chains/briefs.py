@@ -9,7 +9,7 @@ from indexers.types import Symbol
 
 ELISION = "..."
 # Lines that the head of one definition may take, and those of all of a chunk.
-_HEAD_LINES, _MOST_LINES = 6, 14
+_HEAD_LINES, _MOST_LINES = 6, 10
 _COMMENT = re.compile(r"\s*(?://|#|/?\*|--|;;|%|@|\"\"\"|''')")
 # What begins or ends a comment and says nothing.
 _BARE = re.compile(r"\s*(?:/\*+|\*+/?|\"\"\"|'''|//+|#+|--+)\s*")
