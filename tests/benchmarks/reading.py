@@ -6,8 +6,8 @@
 For each question of questions.json and reading.json, what an answer cannot do without was written down as fragments of
 code (the head of a function, a statement), for those of reading.json before anything was tried. Counted is the share of
 them that stands in the packed sources. DIR holds a git work tree for each repository, under the last part of its name
-in small letters; those that are not there are left out. --requests takes the questions of answers.py: there, the share of the gold
-answer's names and files.
+in small letters; those that are not there are left out. --requests takes the questions of answers.py: there, the share
+of the gold answer's names and files.
 
 With --keywords nothing is embedded. Tokens are those of the model's vocabulary where --model names one that is
 installed, else a token for every 3.4 characters, which is about what code takes.
