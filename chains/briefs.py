@@ -33,7 +33,7 @@ def brief(text: str, start_line: int, symbols: Sequence[Symbol]) -> str:
         row = symbol.line - start_line
         if symbol.kind == "section" or not 0 <= row < len(lines):
             continue
-        rows = set(_about(lines, row)) | set(_head(lines, row))
+        rows = {*_enclosing(lines, row), *_about(lines, row), *_head(lines, row)}
         if len(kept | rows) > _MOST_LINES:
             break
         kept |= rows
@@ -50,6 +50,27 @@ def _head(lines: Sequence[str], row: int) -> range:
         if depth <= 0 and (code.endswith(_ENDS) or not _GOES_ON.match(following)):
             return range(row, last + 1)
     return range(row, min(len(lines), row + (_HEAD_LINES if depth > 0 else 1)))
+
+
+def _enclosing(lines: Sequence[str], row: int) -> range:
+    """The rows of the head around a definition, where it stands in these lines: a class, or what has no name (impl)."""
+    indent = _indent(lines[row])
+    last = next((n for n in range(row - 1, -1, -1) if lines[n].strip() and _indent(lines[n]) < indent), None)
+    if last is None or _COMMENT.match(lines[last]):
+        return range(0)
+    first, outer = last, _indent(lines[last])
+    # From a brace of its own line up to where the head begins.
+    while (
+        first
+        and last - first < _HEAD_LINES
+        and (_indent(lines[first]) > outer or _GOES_ON.match(lines[first]))
+    ):
+        first -= 1
+    return range(first, last + 1)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _about(lines: Sequence[str], row: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -74,9 +75,40 @@ def test_nothing_in_nothing_out() -> None:
     assert pack([], 100, words).sources == () and pack([hit("a", 1)], 0, words).sources == ()
 
 
+def with_brief(name: str, size: int, score: float = 1.0) -> Hit:
+    return replace(hit(name, size, score), brief="head\n...")
+
+
+def test_the_first_hits_are_whole_and_others_in_brief() -> None:
+    hits = [with_brief(name, 50, 1 - n / 10) for n, name in enumerate("abcde")]
+    context = pack(hits, 90, words)
+    assert [(source.path, source.whole) for source in context.sources] == [
+        ("a.py", True),
+        ("b.py", False),
+        ("c.py", False),
+        ("d.py", False),
+        ("e.py", False),
+    ]
+    assert "\nhead\n...\n" in context.sources[1].text and context.sources[1].label == "b.py:1-50"
+    assert context.dropped == () and context.tokens <= 90
+
+
+def test_what_is_left_makes_those_in_brief_whole() -> None:
+    context = pack([with_brief(name, 50) for name in "abc"], 130, words)
+    assert [source.whole for source in context.sources] == [True, True, False]
+    assert all(source.whole for source in pack([with_brief(name, 50) for name in "abc"], 500, words).sources)
+
+
+def test_nothing_is_told_in_brief_that_is_hardly_longer() -> None:
+    context = pack([with_brief("a", 50), with_brief("b", 2), hit("c", 60)], 100, words)
+    assert [(source.path, source.whole) for source in context.sources] == [("a.py", True), ("b.py", True)]
+    assert [item.label for item in context.dropped] == ["c.py:1-60"]
+
+
 @given(st.lists(st.tuples(st.integers(1, 60), st.floats(0, 1)), max_size=12), st.integers(0, 200))
 def test_the_budget_is_never_passed_and_nothing_is_lost(parts: list[tuple[int, float]], budget: int) -> None:
-    hits = [hit(f"f{i}", size, score) for i, (size, score) in enumerate(parts)]
+    made = (hit, with_brief)
+    hits = [made[i % 2](f"f{i}", size, score) for i, (size, score) in enumerate(parts)]
     context = pack(hits, budget, words)
     assert context.tokens <= budget
     assert len(context.sources) + len(context.dropped) == len(hits)

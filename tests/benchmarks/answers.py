@@ -11,7 +11,8 @@ Every question of the sample is answered in each mode, greedily, by one model, w
     closed   the question alone: what the model remembers
     ours     Agent.ask as shipped
     deep     Agent.ask(deep=True), when named in --modes
-    oracle   as ours, but the search sees the gold answer's files alone; same token budget
+    oracle   as ours, but the search sees the gold answer's files alone, and takes them to be about the question; same
+             token budget
 
 What is measured:
 
@@ -54,8 +55,9 @@ from scores import Interval, gap_closed, mean
 from agent import Agent
 from agent.config import load_settings
 from agent.paths import cache_dir, secure_directory
-from chains.ask import DEFAULT_MAX_TOKENS, REPEATED, repeats
-from chains.types import Answer, Usage
+from chains.ask import DEFAULT_MAX_TOKENS, REPEATED, AskSettings, answer_stream, prepare, repeats
+from chains.reading import read_for
+from chains.types import Answer, Question, Retrieved, Usage
 from indexers.filters import Filter
 
 COMMIT = "46e939b"
@@ -151,8 +153,19 @@ class Answering:
             CLOSED: self.closed,
             OURS: lambda item: agent.ask(item.question, max_tokens=max_tokens),
             DEEP: lambda item: agent.ask(item.question, max_tokens=max_tokens, deep=True),
-            ORACLE: lambda item: agent.ask(item.question, max_tokens=max_tokens, only=exactly(item.files)),
+            ORACLE: self.oracle,
         }
+
+    def oracle(self, item: Item) -> Answer:
+        """The model with the gold answer's files to search in, which are never said to be about something else."""
+        agent, started = self._agent, time.monotonic()
+        settings = AskSettings(max_tokens=self._max_tokens)
+        hits = read_for(item.question, agent._search(exactly(item.files)), agent._names()).hits
+        retrieved = Retrieved(Question(item.question), item.question, hits)
+        prepared = prepare(retrieved.question, retrieved, agent.llm, settings, started)
+        *_, answer = answer_stream(prepared, agent.llm, settings, "")
+        assert isinstance(answer, Answer)
+        return answer
 
     def closed(self, item: Item) -> Answer:
         """The model alone, stopped when it goes round in circles, as in ours."""
