@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from indexers.types import Symbol
 
 ELISION = "..."
-# Lines that the head of one definition may take, and those of all of a chunk.
-_HEAD_LINES, _MOST_LINES = 6, 10
+# Lines that the head of one definition may take, lines and definitions of a chunk.
+_HEAD_LINES, _MOST_LINES, _MOST_DEFINITIONS = 6, 10, 4
 _COMMENT = re.compile(r"\s*(?://|#|/?\*|--|;;|%|@|\"\"\"|''')")
 # What begins or ends a comment and says nothing.
 _BARE = re.compile(r"\s*(?:/\*+|\*+/?|\"\"\"|'''|//+|#+|--+)\s*")
@@ -29,7 +29,7 @@ def brief(text: str, start_line: int, symbols: Sequence[Symbol]) -> str:
     """
     lines = text.split("\n")
     kept: set[int] = set()
-    for symbol in symbols:
+    for symbol in symbols[:_MOST_DEFINITIONS]:
         row = symbol.line - start_line
         if symbol.kind == "section" or not 0 <= row < len(lines):
             continue

@@ -299,8 +299,12 @@ class Lookups:
 
     def _show(self, sources: Iterable[Source]) -> None:
         for source in sources:
+            # What was told in brief may still be asked for, and gives way then.
+            self.sources = [known for known in self.sources if known.whole or not _covers(source, known)]
             self.sources.append(source)
-            self._lines.setdefault(source.path, set()).update(range(source.start_line, source.end_line + 1))
+            if source.whole:
+                lines = self._lines.setdefault(source.path, set())
+                lines.update(range(source.start_line, source.end_line + 1))
 
     def _is_shown(self, hit: Hit) -> bool:
         return self._lines.get(hit.path, set()).issuperset(range(hit.start_line, hit.end_line + 1))
@@ -336,6 +340,14 @@ def _limited(spec: dict[str, Any], parameter: str, choices: Sequence[str]) -> di
     properties = schema["properties"]
     limited = {**properties, parameter: {**properties[parameter], CHOICES: list(choices)}}
     return {**spec, "function": {**function, "parameters": {**schema, "properties": limited}}}
+
+
+def _covers(source: Source, other: Source) -> bool:
+    return (
+        source.path == other.path
+        and source.start_line <= other.start_line
+        and source.end_line >= other.end_line
+    )
 
 
 def _asked(name: str, arguments: Mapping[str, Any]) -> str:

@@ -290,11 +290,24 @@ def test_steps_are_bounded(index: Index) -> None:
 def test_what_does_not_fit_is_named_until_it_is_shown(index: Index) -> None:
     tools = lookups(index, tokens=100)
     found = first(tools, "what does Client send with long_task")
-    (label,) = [item.label for item in tools.dropped if item.label.startswith("src/long.py:1-")]
-    assert f"Found too, but not shown: {label}" in found.text
+    # Only the beginning of a definition can be told in brief.
+    dropped = [item.label for item in tools.dropped if item.label.startswith("src/long.py:")]
+    assert dropped and dropped[0] in found.text.split("\n")[0]
+    tools._left = 2_000
+    start, _, end = dropped[0].removeprefix("src/long.py:").partition("-")
+    call(tools, "read", {"path": "src/long.py", "start": int(start), "end": int(end)})
+    assert dropped[0] not in {item.label for item in tools.dropped}
+
+
+def test_what_was_told_in_brief_is_shown_whole_when_it_is_asked_for(index: Index) -> None:
+    tools = lookups(index, tokens=100)
+    first(tools, "what does Client send with long_task")
+    (told,) = [source for source in tools.sources if source.path == "src/long.py"]
+    assert not told.whole and "def long_task(items):" in told.text and "step_0" not in told.text
     tools._left = 2_000
     call(tools, "definition_of", {"identifier": "long_task"})
-    assert label not in {item.label for item in tools.dropped}
+    shown = [source for source in tools.sources if source.path == "src/long.py"]
+    assert shown and all(source.whole for source in shown) and "step_0" in shown[0].text
 
 
 def test_tokens_are_bounded_for_each_result_and_in_all(index: Index) -> None:
@@ -346,7 +359,7 @@ def test_before_anything_was_shown_anything_may_be_asked_for(index: Index) -> No
 def test_names_are_those_of_the_sources_and_of_the_question(index: Index) -> None:
     tools = lookups(index, tokens=100)
     first(tools, "what does Client send with long_task")
-    assert [source.path for source in tools.sources] == ["src/client.py"]
+    assert [source.path for source in tools.sources if source.whole] == ["src/client.py"]
     found = choices(tools)
     assert found["definition_of"][0] == "long_task"  # not shown yet, and the question names it
     assert "Client" in found["callers_of"] and "retry_call" in found["definition_of"]
