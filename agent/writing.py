@@ -17,7 +17,6 @@ from chains.diffs import unified_diff
 from chains.edits import Edit, FileChange
 from chains.journal import Journal, Record
 from chains.policy import Concern, PolicyError, concerns
-from chains.retrieval import relevant
 from chains.types import Answer, Source, Usage
 from chains.write_types import Check, Draft, Exchange, Stage, WriteSettings
 from indexers.errors import AgentError, UsageError

@@ -160,7 +160,9 @@ class Answering:
         """The model with the gold answer's files to search in, which are never said to be about something else."""
         agent, started = self._agent, time.monotonic()
         settings = AskSettings(max_tokens=self._max_tokens)
-        hits = read_for(item.question, agent._search(exactly(item.files)), agent._names()).hits
+        hits = read_for(
+            item.question, agent.workspace.search(exactly(item.files)), agent.workspace.names()
+        ).hits
         retrieved = Retrieved(Question(item.question), item.question, hits)
         prepared = prepare(retrieved.question, retrieved, agent.llm, settings, started)
         *_, answer = answer_stream(prepared, agent.llm, settings, "")

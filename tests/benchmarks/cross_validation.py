@@ -64,7 +64,7 @@ def prepared(root: Path, queries: Sequence[Asked], *, keywords: bool) -> list[Pr
     found = []
     with Agent.open(root, settings=settings) as agent:
         agent.index()
-        search = agent._search()
+        search = agent.workspace.search()
         if search.embedder is not None:
             search = replace(search, embedder=Remembering(search.embedder))
         for asked in queries:

@@ -95,7 +95,7 @@ class Readers:
         """What would be read with whole sources only, and as shipped."""
         agent = self._agent(needed.root)
         count: CountTokens = agent.llm.count_tokens if self._model else estimated
-        reading = read_for(needed.question, agent._search(), agent._names())
+        reading = read_for(needed.question, agent.workspace.search(), agent.workspace.names())
         whole = [replace(hit, brief="") for hit in reading.hits]
         return pack(whole, self._tokens, count), pack(reading.hits, self._tokens, count)
 
