@@ -31,7 +31,7 @@ class Chat:
         """Pieces of the answer, then the `Answer`; only a finished turn is remembered."""
         for item in self.agent.stream(question, history=self.turns, only=self.only):
             if isinstance(item, Answer):
-                self.turns.append(Turn(question, item.text))
+                self.turns.append(Turn(question, item.text, item.sources))
                 self.last = item
             yield item
 

@@ -12,6 +12,7 @@ from chains.context import pack
 from chains.parsing import check
 from chains.prompts import prompt_text
 from chains.query import STOP_WORDS
+from chains.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
 from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
@@ -29,7 +30,6 @@ _FRAMING_TOKENS = 64
 # Weights from which on a model is told once more to cite.
 _REMINDED = 1_000_000_000
 _LEAST_CONTEXT = 128
-_HISTORY_TURNS = 3
 # A sentence shorter than this may well be said twice.
 _LEAST_REPEATED = 40
 _ALLOWED_REPEATS = 1
@@ -89,24 +89,19 @@ def retrieval_query(question: Question) -> str:
 
 
 def messages(question: Question, context: Context, *, cite: bool = False) -> tuple[BaseMessage, ...]:
-    """System prompt, earlier turns, then sources and question. Each source is a block of its own.
-
-    The best source stands last, nearest to the question, where small models attend best.
+    """System prompt, earlier turns as they were asked, then new sources and question; see `turns`.
 
     :param cite: say once more, at the end, that statements need labels; see `reminded`.
     """
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-    found: list[BaseMessage] = [SystemMessage(prompt_text("ask"))]
-    for turn in question.history[-_HISTORY_TURNS:]:
-        found += [HumanMessage(turn.question), AIMessage(turn.answer)]
-    blocks: list[str | dict[str, Any]] = [
-        {"type": "text", "text": source.text + "\n", "source": True} for source in reversed(context.sources)
-    ]
-    # Small models follow what they read last.
     last = f"{prompt_text('ask_last')} {prompt_text('ask_cite')}" if cite else prompt_text("ask_last")
-    blocks.append({"type": "text", "text": f"Question: {question.text}\n\n{last}"})
-    found.append(HumanMessage(content=blocks))
+    found: list[BaseMessage] = [SystemMessage(prompt_text("ask"))]
+    turns = repeated(question.history)
+    for number, turn in enumerate(turns):
+        asked = blocks(turn.question, new_sources(turn.read, turns[:number]), last)
+        found += [HumanMessage(content=asked if turn.read else turn.question), AIMessage(turn.answer)]
+    found.append(HumanMessage(content=blocks(question.text, new_sources(context.sources, turns), last)))
     return tuple(found)
 
 
@@ -134,16 +129,17 @@ def fitting(model: CountingModel, question: Question, settings: AskSettings) -> 
             f"{settings.max_tokens:,}, but the model's context window has {model.context_window:,}.",
             f"{smaller}choose a model with a larger context: agent models list",
         )
-    turns: list[Turn] = []
-    # Sources come before old turns: half of the room is theirs, whatever was said before.
+    # New sources come before old turns: half of the room is theirs, whatever was said before.
     spare = room - min(settings.context_tokens, max(room // 2, _LEAST_CONTEXT))
-    for turn in reversed(question.history[-_HISTORY_TURNS:]):
-        spare -= model.count_tokens(turn.question) + model.count_tokens(turn.answer) + _FRAMING_TOKENS // 4
-        if spare < 0:
-            break
-        room -= model.count_tokens(turn.question) + model.count_tokens(turn.answer) + _FRAMING_TOKENS // 4
-        turns.insert(0, turn)
-    return replace(question, history=tuple(turns)), min(settings.context_tokens, room)
+
+    def cost(turn: Turn) -> int:
+        texts = (turn.question, turn.answer, *(source.text for source in turn.read))
+        framing = _FRAMING_TOKENS if turn.read else _FRAMING_TOKENS // 4
+        return sum(map(model.count_tokens, texts)) + framing
+
+    kept = fitting_turns(question.history, spare, cost)
+    room -= sum(map(cost, kept))
+    return replace(question, history=kept), min(settings.context_tokens, room)
 
 
 def prepare(
@@ -151,7 +147,12 @@ def prepare(
 ) -> Prepared:
     """Pack what was found into the model's budget and write the messages."""
     question, budget = fitting(model, question, settings)
-    context = pack(retrieved.hits, budget, model.count_tokens)
+    shown = texts_of(question.history)
+
+    def price(text: str) -> int:
+        return 0 if text in shown else model.count_tokens(text)
+
+    context = with_tokens(pack(retrieved.hits, budget, price), model.count_tokens)
     if retrieved.relevant and retrieved.hits and not context.sources:
         smallest = min(item.tokens for item in context.dropped if item.reason == OVER_BUDGET)
         raise ContextTooSmall(
@@ -203,7 +204,7 @@ def answer_stream(
             pieces.append(piece)
             yield piece
         if chunk.usage_metadata:
-            usage = dict(chunk.usage_metadata)
+            usage = {**chunk.usage_metadata, **chunk.response_metadata}
         finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
         if repeats("".join(pieces)):
             finish = REPEATED
@@ -245,7 +246,9 @@ def finished(
     model_name: str,
 ) -> Answer:
     """Check what the model wrote against what it was shown."""
-    checked = check(text, prepared.context.sources, prepared.question.text)
+    earlier = (source for turn in prepared.question.history for source in turn.read)
+    shown = tuple(dict.fromkeys((*prepared.context.sources, *earlier)))
+    checked = check(text, shown, prepared.question.text)
     return Answer(
         text=text.strip(),
         citations=checked.citations,
@@ -256,6 +259,8 @@ def finished(
         usage=Usage(
             prompt_tokens=int(usage.get("input_tokens", 0)),
             cached_tokens=int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0),
+            tokens_read=int(usage.get("tokens_read", 0)),
+            joined_sources=int(usage.get("sources_joined", 0)),
             completion_tokens=int(usage.get("output_tokens", 0)),
             first_token_seconds=round(first_token_seconds, 3),
             seconds=round(time.monotonic() - prepared.started, 3),

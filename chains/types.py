@@ -9,22 +9,6 @@ from indexers.types import Hit
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One finished exchange of a conversation."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question and the conversation before it, oldest turn first."""
-
-    text: str
-    history: tuple[Turn, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """A hit as the model saw it: its label, its text, and what that costs in the model's own tokens.
 
@@ -43,6 +27,23 @@ class Source:
     def label(self) -> str:
         """Path and lines: what the model cites."""
         return f"{self.path}:{self.start_line}-{self.end_line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One finished exchange of a conversation, and the sources that were read for it, best first, where known."""
+
+    question: str
+    answer: str
+    read: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question and the conversation before it, oldest turn first."""
+
+    text: str
+    history: tuple[Turn, ...] = ()
 
 
 OVER_BUDGET = "over the token budget"
@@ -93,7 +94,11 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer cost. Times are seconds; `first_token_seconds` counts from the question."""
+    """What an answer cost. Times are seconds; `first_token_seconds` counts from the question.
+
+    `cached_tokens` of the prompt were not read again. `joined_sources` were read on their own and joined;
+    `tokens_read` counts those too that were read for later questions, and may exceed the prompt.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -101,6 +106,8 @@ class Usage:
     first_token_seconds: float = 0.0
     seconds: float = 0.0
     finish_reason: str = ""
+    tokens_read: int = 0
+    joined_sources: int = 0
 
 
 @dataclass(frozen=True, slots=True)
