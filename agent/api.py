@@ -168,7 +168,7 @@ class Agent:
 
     def status(self) -> Status:
         """Counts and freshness, without changing anything."""
-        return upkeep.status(self.workspace, self.model.label())
+        return upkeep.status(self.workspace, self.model.label(), self.model.installed_path())
 
     def self_test(self) -> tuple[bool, str]:
         """Whether stored chunks are found by their own text; and a sentence saying what was tried."""

@@ -94,18 +94,24 @@ class ChosenModel:
         """
         from agent import models
 
-        wanted = self._settings.model
-        if wanted:
-            path = models.find(wanted, self._models_dirs())
-        else:
-            best = self._best_installed()
-            path = best.path if best is not None else None
+        path = self.installed_path()
         if path is not None:
             return path
-        name = wanted or models.DEFAULT_MODEL
+        name = self._settings.model or models.DEFAULT_MODEL
         if not self._settings.download:
             raise ModelError(f"The model {name} is not installed.", f"Fetch it: agent models pull {name}")
         return models.pull(name, self._progress)
+
+    def installed_path(self) -> Path | None:
+        """The GGUF file to use if it is here; nothing is fetched."""
+        from agent import models
+
+        if not self.is_local:
+            return None
+        if self._settings.model:
+            return models.find(self._settings.model, self._models_dirs())
+        best = self._best_installed()
+        return best.path if best is not None else None
 
     def _make(self, path: Path) -> LlamaCpp:
         from agent.hardware import memory

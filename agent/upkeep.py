@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import kv_cache
 from indexers.errors import BusyError
 from indexers.locks import DEFAULT_WAIT_SECONDS
 from indexers.types import IndexReport
 
 if TYPE_CHECKING:
+    from agent.kv_cache import CacheState
     from agent.workspace import Workspace
     from indexers.verify import Explanation, Verification
 
@@ -22,7 +24,7 @@ class Status:
     """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never.
 
     `embedding` is a process that makes vectors now: pid, command, root, background, done, total, rate (a second) and
-    seconds_left.
+    seconds_left. `cache` is what models have read and need not read again.
     """
 
     root: str
@@ -42,6 +44,7 @@ class Status:
     last_indexed: int
     notes: tuple[str, ...] = ()
     embedding: Mapping[str, object] | None = None
+    cache: CacheState | None = None
 
 
 def index(
@@ -124,7 +127,7 @@ def explain(workspace: Workspace, paths: Sequence[str]) -> list[Explanation]:
         return explain(workspace.builder(), paths)
 
 
-def status(workspace: Workspace, model: str) -> Status:
+def status(workspace: Workspace, model: str, file: Path | None = None) -> Status:
     """Counts and freshness, without changing anything."""
     fingerprint = workspace.fingerprint_if_known()
     with workspace.guarded():
@@ -150,6 +153,7 @@ def status(workspace: Workspace, model: str) -> Status:
         last_indexed=last,
         notes=tuple(workspace.notes),
         embedding=workspace.embedding(),
+        cache=kv_cache.state(workspace.settings, file),
     )
 
 

@@ -261,6 +261,7 @@ def finished(
             cached_tokens=int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0),
             tokens_read=int(usage.get("tokens_read", 0)),
             joined_sources=int(usage.get("sources_joined", 0)),
+            reading=str(usage.get("reading", "")),
             completion_tokens=int(usage.get("output_tokens", 0)),
             first_token_seconds=round(first_token_seconds, 3),
             seconds=round(time.monotonic() - prepared.started, 3),

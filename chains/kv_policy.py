@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 AUTO, EXACT, FAST = "auto", "exact", "fast"
 # auto: as measured for the model; exact: every source in its place; fast: joined as they are.
 READINGS = (AUTO, EXACT, FAST)
+
+
+NOT_SHIFTED = "what this model reads cannot be moved to another position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class Decision:
     reason: str
 
 
+# Architectures whose positions llama.cpp cannot shift: states of all that was read, and positions of several parts.
+_FIXED = re.compile(
+    r"mamba|rwkv|jamba|hybrid|falcon-h1|lfm2|plamo2|nemotron_h|qwen[23].?vl|qwen3next|kimi-linear"
+)
+
 # Models that lose more than 3 points of 100 against a full prompt stay with what is lossless.
 MEASURED: tuple[Measured, ...] = ()
 
@@ -46,6 +55,8 @@ def decided(reading: str, info: GgufInfo) -> Decision:
     """
     if reading == EXACT:
         return Decision(None, EXACT, "asked for")
+    if _FIXED.search(info.architecture):
+        return Decision(None, EXACT, NOT_SHIFTED)
     if reading == FAST:
         return Decision(Repair(), "joined", "asked for, without repair")
     for one in MEASURED:

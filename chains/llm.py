@@ -34,7 +34,7 @@ from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
 from chains.fit import Wishes
 from chains.gguf import GgufInfo, read_gguf
 from chains.kv import Repair, source_spans
-from chains.kv_policy import READINGS, decided
+from chains.kv_policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided
 from chains.kv_store import DEFAULT_BYTES
 from chains.likelihood import next_probabilities
 from chains.loading import Choice, choose
@@ -69,7 +69,7 @@ _CALL_OPTIONS = frozenset(
 class _Request:
     """One generation: what to read, how to write, when to stop.
 
-    `repair` says how sources are joined; `by_token` reuses of what is in memory every token, and nothing on disk.
+    `reading` says how sources are read; `by_token` reuses of what is in memory every token, and nothing on disk.
     """
 
     prompt: Prompt
@@ -81,7 +81,7 @@ class _Request:
     cancels: tuple[threading.Event, ...]
     turn: calling.TurnReader | None = None
     drafts: bool = False
-    repair: Repair | None = None
+    reading: Decision | None = None
     by_token: bool = False
 
     def cancelled(self) -> bool:
@@ -513,9 +513,9 @@ class LlamaCpp(BoundChat):
         ends = stop_ids(family, runtime.vocabulary)
         turn = calling.TurnReader() if offered else None
         drafts = self._drafts(options, runtime) and turn is None
-        repair = self._repair(options.get("reading") or self.reading)
+        reading = self._decision(options.get("reading") or self.reading, runtime)
         spaced, most = family.drops_space, min(wanted, room)
-        return _Request(prompt, sampling, most, stops, ends, spaced, cancels, turn, drafts, repair)
+        return _Request(prompt, sampling, most, stops, ends, spaced, cancels, turn, drafts, reading)
 
     def _drafts(self, options: dict[str, Any], runtime: Runtime) -> bool:
         wanted = options.get("draft")
@@ -528,12 +528,16 @@ class LlamaCpp(BoundChat):
         texts = source_texts(messages)
         return source_spans(prompt, {tuple(runtime.vocabulary.encode(text, joined=True)) for text in texts})
 
-    def _repair(self, reading: str) -> Repair | None:
+    def _decision(self, reading: str, runtime: Runtime) -> Decision:
+        """How sources are read, and why."""
         if reading not in READINGS:
             raise UsageError(f"There is no reading {reading!r}.", f"Choose one of {', '.join(READINGS)}.")
-        if reading == "auto" and self.repair is not None:
-            return self.repair
-        return decided(reading, self.info).repair
+        found = decided(reading, self.info)
+        if reading == AUTO and self.repair is not None:
+            found = Decision(self.repair, "joined", f"asked for, repaired: {self.repair}")
+        if found.repair is not None and not runtime.cells.shifts:
+            return Decision(None, EXACT, NOT_SHIFTED)
+        return found
 
     def _too_long(self, tokens: int, n_ctx: int) -> ContextTooSmall:
         most = self.info.context_length
@@ -568,9 +572,10 @@ class LlamaCpp(BoundChat):
                 kept = runtime.prefill(request.prompt.ids, self.on_prefill, request.cancelled)
                 counts.reading = Reading(len(request.prompt.ids), len(request.prompt.ids) - kept)
             else:
-                counts.reading = reader.read(
-                    request.prompt, request.repair, self.on_prefill, request.cancelled
-                )
+                decision = request.reading
+                repair = decision.repair if decision is not None else None
+                counts.how = f"{decision.name}: {decision.reason}" if decision is not None else ""
+                counts.reading = reader.read(request.prompt, repair, self.on_prefill, request.cancelled)
         except Interrupted:
             counts.prefill_seconds = time.perf_counter() - started
             yield self._last(counts, "cancelled", request.sampling)
@@ -649,6 +654,7 @@ class LlamaCpp(BoundChat):
             "generation_seconds": round(counts.generation_seconds, 4),
             "tokens_read": counts.reading.read,
             "sources_joined": counts.reading.joined,
+            "reading": counts.how,
         }
         if counts.drafted:
             metadata |= {"draft_tokens": counts.drafted, "draft_accepted": counts.accepted}
@@ -669,6 +675,7 @@ class _Counts:
     """What a generation cost so far."""
 
     reading: Reading
+    how: str = ""
     written: int = 0
     prefill_seconds: float = 0.0
     generation_seconds: float = 0.0

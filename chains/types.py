@@ -97,7 +97,8 @@ class Usage:
     """What an answer cost. Times are seconds; `first_token_seconds` counts from the question.
 
     `cached_tokens` of the prompt were not read again. `joined_sources` were read on their own and joined;
-    `tokens_read` counts those too that were read for later questions, and may exceed the prompt.
+    `tokens_read` counts those too that were read for later questions, and may exceed the prompt. `reading` says whether
+    sources are joined or read exactly, and why.
     """
 
     prompt_tokens: int = 0
@@ -108,6 +109,7 @@ class Usage:
     finish_reason: str = ""
     tokens_read: int = 0
     joined_sources: int = 0
+    reading: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from agent.output import Output, count_text, seconds_text, show_path, size_text
 
 if TYPE_CHECKING:
     from agent.api import Status
+    from agent.kv_cache import CacheState
 
 
 def command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
@@ -48,10 +49,18 @@ def _show(output: Output, status: Status) -> None:
         "size": f"{size_text(status.bytes_on_disk)} in {show_path(status.index_dir)}",
         "model": status.model,
         "embedder": status.embedder,
+        **({"read before": _cache(status.cache)} if status.cache else {}),
         **({"embedding": _embedding(status.embedding)} if status.embedding else {}),
     }
     for name, text in lines.items():
         output.line((f"{name:<12}", "bold"), text)
+
+
+def _cache(cache: CacheState) -> str:
+    """How much of what models read is kept, and whether this one joins it."""
+    kept = f"{count_text(cache.entries, 'state')}, {size_text(cache.bytes)} of {size_text(cache.limit)}"
+    how = {"joined": "sources are joined", "exact": "sources are read in their place"}.get(cache.reading, "")
+    return f"{kept}; {how} ({cache.reason})" if how else kept
 
 
 def _embedding(now: Mapping[str, Any]) -> str:
