@@ -53,10 +53,30 @@ WAYS: dict[str, Repair | None] = {
     "first 8": Repair(8),
     "first 16": Repair(16),
     "first 32": Repair(32),
+    "first 64": Repair(64),
     "last": Repair(0, 1),
+    "last 3": Repair(0, 3),
     "first 16, last": Repair(16, 1),
     "first 32, last": Repair(32, 1),
+    "full, long head": None,
+    "joined, long head": Repair(),
+    "first 16, long head": Repair(16),
+    "full, digest": None,
+    "joined, digest": Repair(),
+    "joined, digest, long head": Repair(),
 }
+# A source that stands in the head of every prompt, so that no other is the first.
+_FILLER = source_block(
+    "docs/example.py",
+    1,
+    6,
+    """def greatest(numbers):
+    found = None
+    for number in numbers:
+        if found is None or number > found:
+            found = number
+    return found""",
+)
 _ASKED = (
     "Question: Which one of the functions above does the following? {doc}\n\n"
     "Answer with the name of the function alone."
@@ -143,7 +163,7 @@ def right(answer: str, name: str, names: Sequence[str]) -> bool:
     return bool(places) and min(places, key=lambda one: (places[one], -len(one))) == name
 
 
-def prompts(group: Sequence[Needle]) -> Iterator[tuple[Needle, list[Any]]]:
+def prompts(group: Sequence[Needle], way: str) -> Iterator[tuple[Needle, list[Any]]]:
     """Every function of a group, and the messages that ask for it."""
     from langchain_core.messages import HumanMessage, SystemMessage
 
@@ -151,9 +171,17 @@ def prompts(group: Sequence[Needle]) -> Iterator[tuple[Needle, list[Any]]]:
         source_block(one.path, one.line, one.line + one.text.count("\n"), one.text) + "\n" for one in group
     ]
     blocks = [{"type": "text", "text": text, "source": True} for text in sources]
+    long, short = "long head" in way, "digest" in way
+    head = [{"type": "text", "text": _FILLER + "\n"}] if long else []
+    lines = [one.text.strip().splitlines() for one in group]
+    digest = "All functions above:\n" + "".join(
+        f"- [{one.path}:{one.line}] {next(line for line in text if 'def ' in line).strip()}\n"
+        for one, text in zip(group, lines, strict=True)
+    )
     for one in group:
-        asked = {"type": "text", "text": _ASKED.format(doc=one.doc)}
-        yield one, [SystemMessage(prompt_text("ask")), HumanMessage(content=[*blocks, asked])]
+        text = (digest + "\n" if short else "") + _ASKED.format(doc=one.doc)
+        asked = {"type": "text", "text": text}
+        yield one, [SystemMessage(prompt_text("ask")), HumanMessage(content=[*head, *blocks, asked])]
 
 
 def measure(
@@ -171,7 +199,7 @@ def measure(
             for way in ways:
                 repair = WAYS[way]
                 llm.reading, llm.repair = ("exact" if repair is None else "auto"), repair
-                for one, messages in prompts(group):
+                for one, messages in prompts(group, way):
                     if (model.stem, label, one.name, way) in done:
                         continue
                     answer = llm.invoke(messages)
@@ -179,7 +207,8 @@ def measure(
                     tokens = sum(
                         llm.count_tokens(block["text"]) for block in messages[-1].content if "source" in block
                     )
-                    again = _again(repair, [llm.count_tokens(b["text"]) for b in messages[-1].content[:-1]])
+                    lengths = [llm.count_tokens(b["text"]) for b in messages[-1].content if "source" in b]
+                    again = _again(repair, lengths)
                     text = str(answer.content)
                     assert len(prompt.ids) < llm.context_window
                     row = Row(
