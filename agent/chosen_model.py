@@ -60,6 +60,22 @@ class ChosenModel:
         """Whether the model runs in this process, so that nothing it reads leaves it."""
         return self._settings.engine != "openai"
 
+    @property
+    def local(self) -> LlamaCpp:
+        """The model of this process.
+
+        :raises UsageError: the settings name a server.
+        """
+        if not self.is_local:
+            raise UsageError(
+                "That is about a model in this process, not behind a server.", "Leave out --engine openai"
+            )
+        from chains.llm import LlamaCpp
+
+        llm = self.llm
+        assert isinstance(llm, LlamaCpp)
+        return llm
+
     def _at_server(self) -> ServerModel:
         from pydantic import SecretStr
 

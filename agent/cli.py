@@ -17,6 +17,7 @@ import typer
 from agent.commands import (
     Job,
     ask,
+    bench,
     cache,
     chat,
     complete,
@@ -95,6 +96,7 @@ app.command("status")(status.command)
 app.add_typer(models_app, name="models")
 app.add_typer(cache_app, name="cache")
 app.command("doctor")(doctor.command)
+app.command("bench")(bench.command)
 hook_app.command("install")(hook.install_command)
 hook_app.command("uninstall")(hook.uninstall_command)
 hook_app.command("status")(hook.status_command)

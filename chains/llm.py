@@ -51,7 +51,7 @@ from chains.stops import StopFilter
 from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
 
 if TYPE_CHECKING:
-    pass
+    from chains.runtime import LoadOptions
 
 DEFAULT_MAX_TOKENS = 1_024
 _LOCK_POLL_SECONDS = 0.1
@@ -210,6 +210,10 @@ class LlamaCpp(BoundChat):
             tensor_split=tuple(self.tensor_split),
             lora=self.lora_path,
         )
+
+    def planned(self) -> LoadOptions:
+        """How the model would be loaded now, every number chosen."""
+        return self._choose(self.info).options
 
     @property
     def choice(self) -> str:

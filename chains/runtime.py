@@ -217,6 +217,12 @@ class Runtime:
         check_kv(info, options)
         _log.clear()
         self._model = self._load_model(info, options)
+        self._vocab = self._lib.llama_model_get_vocab(self._model)
+        self.vocabulary = Vocabulary(self._lib, self._vocab)
+        self._open(info, options)
+
+    def _open(self, info: GgufInfo, options: LoadOptions) -> None:
+        """Make the context; where it cannot be made, the weights go too."""
         try:
             adapter = self._adapter(options.lora)
             self._ctx, self.n_ctx = self._make_context(info, options)
@@ -227,7 +233,6 @@ class Runtime:
             pointers = (self._lib.llama_adapter_lora_p_ctypes * 1)(adapter)
             self._lib.llama_set_adapters_lora(self._ctx, pointers, 1, (ctypes.c_float * 1)(1.0))
         self.load_log = _log.text()
-        self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._memory = self._lib.llama_get_memory(self._ctx)
         self.cells = Cells(self._lib, self._ctx, self._model)
         self.n_batch = min(options.n_batch, self.n_ctx)
@@ -237,7 +242,16 @@ class Runtime:
         # Where sources begin that were joined; and the least of what a look in between left of a reader's prompt.
         self.joined_from: int | None = None
         self.touched: int | None = None
-        self.vocabulary = Vocabulary(self._lib, self._vocab)
+
+    def remake(self, info: GgufInfo, options: LoadOptions) -> None:
+        """Another context, empty, for the weights that are loaded: to see what other settings make of them.
+
+        :raises ModelError: there is no memory for it; the runtime is of no use then.
+        """
+        self._closing.detach()
+        self._lib.llama_batch_free(self._batch)
+        self._lib.llama_free(self._ctx)
+        self._open(info, options)
 
     def _load_model(self, info: GgufInfo, options: LoadOptions) -> Any:
         params = self._lib.llama_model_default_params()
