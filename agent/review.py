@@ -11,6 +11,7 @@ from agent import baseline
 from agent.config import Settings
 from agent.policy import policy_of, tightened
 from agent.review_model import NO_MODEL, reader_for
+from agent.review_server import sent_to, server_reader
 from chains.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, unread
 from chains.review import Policy, review
 from chains.review_types import ReviewReport
@@ -68,7 +69,11 @@ def reports(
         change = _patched(repository, revision, request.diff)
     tree = None if request.diff is not None else RevisionTree(repository, revision)
     wanted = request.use_model and (request.model or settings.review_model) != NO_MODEL
-    reader = reader_for(repository, settings, request.model, tree) if wanted else None
+    at_server = settings.engine == "openai"
+    make = server_reader if at_server else reader_for
+    reader = make(repository, settings, request.model, tree) if wanted else None
+    if wanted and (told := sent_to(settings)):
+        notes.append(told)
     for report in review(change, policy, tree=tree, reader=reader, started=begun):
         yield replace(report, notes=(*notes, *report.notes))
 

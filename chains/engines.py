@@ -28,7 +28,7 @@ from chains.endpoints import Endpoint, endpoint
 from chains.families import Message, alternating
 from chains.forms import form_of
 from chains.infill import Hole
-from chains.servers import ASSUMED_WINDOW, LLAMA_CPP, Server, Told, http_client
+from chains.servers import ASSUMED_WINDOW, LLAMA_CPP, Server, Told, http_client, likeliest
 from indexers.errors import ContextTooSmall, ModelError, UsageError
 
 DEFAULT_MAX_TOKENS = 1_024
@@ -239,6 +239,36 @@ class ServerModel(BoundChat):
     def prompt_text(self, messages: Sequence[BaseMessage]) -> str:
         """What is sent, message by message; how it is framed is the server's business."""
         return "\n".join(f"--- {m.role}\n{m.text}" for m in alternating(conversation(messages)))
+
+    def next_probabilities(
+        self, messages: Sequence[BaseMessage], words: Sequence[str], cancel: threading.Event | None = None
+    ) -> Mapping[str, float] | None:
+        """The share of each word among all that could begin the answer, of the twenty likeliest that a server tells.
+
+        None where it does not, or when cancelled.
+        """
+        connection, server = self._connection, self._state.server
+        if server is None or "logprobs" in self._state.lacks or (cancel is not None and cancel.is_set()):
+            return None
+        listed = alternating(conversation(messages))
+        self._turn(listed, 1)
+        body = {
+            "model": connection.told.model,
+            "messages": [{"role": message.role, "content": message.text} for message in listed],
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "logprobs": True,
+            "top_logprobs": 20,
+        }
+        reply = server.ask(f"{self.where.base_url}/chat/completions", body, self.timeout)
+        shares = likeliest(reply.get("choices", 0, "logprobs", "content", 0, "top_logprobs"))
+        if shares is None:
+            self._state.lacks.add("logprobs")
+            self._note(
+                f"{self.where.host} does not say how likely a word is: findings are not asked about twice."
+            )
+            return None
+        return {word: shares.get(word, 0.0) for word in words}
 
     def infill(self, hole: Hole, before: Sequence[tuple[str, str]], max_tokens: int) -> Filled | None:
         """The server's own infilling; None where it has none, or its model was not trained to.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -271,6 +272,18 @@ def window_in(words: str) -> int:
     """The window that a server's refusal names, in tokens; 0 where it names none."""
     found = _WINDOW.search(words)
     return int(found[1]) if found else 0
+
+
+def likeliest(told: Any) -> dict[str, float] | None:
+    """Words and their probabilities from `top_logprobs`; None where there are none that make sense."""
+    if not isinstance(told, list) or not told:
+        return None
+    shares: dict[str, float] = {}
+    for item in told:
+        token, value = (item.get("token"), item.get("logprob")) if isinstance(item, Mapping) else (None, None)
+        if isinstance(token, str) and isinstance(value, (int, float)) and value <= 1e-6:
+            shares[token] = shares.get(token, 0.0) + math.exp(value)
+    return shares or None
 
 
 def refused_key(host: str, status: int) -> ModelError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_server import FakeServer, said
-from repos import make_repo
+from repos import git, make_repo
 
 from agent import Agent
 from agent.cli import main
@@ -73,6 +73,26 @@ def test_deep_ask_over_a_server(root: Path) -> None:
         with Agent.open(root, settings=settings) as agent:
             answer = agent.ask(QUESTION, deep=True)
     assert answer.text == CITED and len(server.requests) == 2
+
+
+def test_review_over_a_server_says_where_hunks_went(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "geometry.py").write_text(FILES["geometry.py"] + "\n\ndef volume(a, b, c):\n    return a * b\n")
+    git(root, "add", "-A")
+    found = json.dumps({"findings": []})
+    with FakeServer([said(found)], window=8_000) as server:
+        assert main(["review", "--repo", str(root), "--base-url", elsewhere(server), "--deadline", "60"]) == 0
+        told = capsys.readouterr()
+    assert "def volume" in json.dumps(server.requests[0]["messages"])
+    assert "sent to 0.0.0.0" in told.err + told.out
+    assert server.requests[0]["response_format"]["type"] == "json_schema"
+
+
+def test_a_review_whose_server_is_away_was_no_review(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "geometry.py").write_text("x = 1\n")
+    git(root, "add", "-A")
+    command = ["review", "--repo", str(root), "--base-url", "http://127.0.0.1:9", "--format", "json"]
+    assert main([*command, "--strict", "--deadline", "60"]) == 3
+    assert "No model server answers" in capsys.readouterr().out
 
 
 def test_a_repository_names_no_server(root: Path) -> None:

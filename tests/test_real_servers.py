@@ -108,9 +108,9 @@ def test_streaming_stop_words_and_cost(llm: ServerModel) -> None:
     assert chunks[-1].usage_metadata and chunks[-1].usage_metadata["input_tokens"] > 10
     again = llm.invoke(ASK)
     assert again.content == whole
-    word = next(part for part in whole.split() if len(part) > 2 and part.isalpha())
-    cut = llm.invoke(ASK, stop=[word])
-    assert cut.content == whole[: whole.index(word)] and cut.response_metadata["finish_reason"] == "stop"
+    middle = whole[len(whole) // 2 :][:4]
+    cut = llm.invoke(ASK, stop=[middle])
+    assert cut.content == whole[: whole.index(middle)] and cut.response_metadata["finish_reason"] == "stop"
 
 
 SCHEMA: dict[str, Any] = {
@@ -136,6 +136,12 @@ def test_forms_are_kept_at_the_first_attempt(llm: ServerModel) -> None:
     assert not [note for note in llm.notes if "form" in note]
 
 
+def test_how_likely_a_word_is(llm: ServerModel) -> None:
+    found = llm.next_probabilities([HumanMessage("Say hello.")], ("Hello", "Tractor"))
+    if llm._told.kind == "llama.cpp":
+        assert found is not None and 0 <= found["Tractor"] <= found["Hello"] <= 1
+
+
 def test_a_prompt_too_long_is_refused_by_us_or_by_the_server(server: str, llm: ServerModel) -> None:
     """llama-cpp-python's server hangs up on it when it is to stream; asked without, it says why."""
     for told in (0, 32_000):
@@ -156,7 +162,7 @@ def test_a_slow_server_is_given_up(server: str) -> None:
 def test_ask_end_to_end(server: str, tmp_path: Path) -> None:
     code = 'def area(width, height):\n    """The area of a rectangle."""\n    return width * height\n'
     root = make_repo(tmp_path / "repo", {"geometry.py": code})
-    settings = Settings(engine="openai", base_url=server, embedder="none", max_tokens=24)
+    settings = Settings(engine="openai", base_url=server, embedder="none", max_tokens=24, context=WINDOW)
     with Agent.open(root, settings=settings) as agent:
         answer = agent.ask("What does area return for width and height?")
         assert answer.text and answer.usage.prompt_tokens > 100 and "127.0.0.1" in answer.model

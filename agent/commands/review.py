@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.commands import Job, ModelOption, RepoOption
+from agent.commands.engine import Engine, with_engine
 from agent.output import Output
 from indexers.errors import UsageError
 
@@ -23,6 +24,7 @@ FORMATS = ("text", "json", "sarif", "github")
 _MOST_DIFF_BYTES = 64_000_000
 
 
+@with_engine
 def command(
     staged: Annotated[bool, typer.Option("--staged", help="What is staged; the default.")] = False,
     range_: Annotated[
@@ -89,6 +91,8 @@ def command(
         int, typer.Option("--last", metavar="N", min=4, max=1000, help="With --calibrate: how many commits.")
     ] = 40,
     repo: RepoOption = Path(),
+    *,
+    engine: Engine,
 ) -> Job:
     """Review a change: checks that always run, then a local model, hunk by hunk.
 
@@ -129,12 +133,18 @@ def command(
             baseline=baseline,
         )
 
-    job = partial(run, request=request, form=chosen, accept=accept, repo=repo)
+    job = partial(run, request=request, form=chosen, accept=accept, repo=repo, flags=engine)
     return Job(job, json=chosen != "text")
 
 
 def run(
-    output: Output, *, request: Callable[[Output, Repository], Request], form: str, accept: bool, repo: Path
+    output: Output,
+    *,
+    request: Callable[[Output, Repository], Request],
+    form: str,
+    accept: bool,
+    repo: Path,
+    flags: Mapping[str, object],
 ) -> int:
     """Review, report, and say by the exit code whether it may pass."""
     from agent.config import load_settings
@@ -144,7 +154,7 @@ def run(
     started = began()
     repository = Repository.discover(repo)
     # Not with the repository's file: what counts of it is what is committed, and only for a review's own keys.
-    settings = load_settings(None, {})
+    settings = load_settings(None, flags)
     output.recolor(settings.color)
     wanted = request(output, repository)
     report = reviewed(repository, settings, wanted, started)
