@@ -134,3 +134,15 @@ def test_a_measurement_that_cannot_be_read_is_none(agent_home: Path, text: str) 
 def test_a_server_is_not_measured_as_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--base-url", "http://127.0.0.1:9"]) == 2
     assert "not behind a server" in capsys.readouterr().err
+
+
+def test_plan_tells_how_long_a_question_takes(agent_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["models", "plan", "codellama-34b-instruct:Q4_K_M", "--ram", "64", "--vram", "0"]
+    assert main(command) == 0
+    assert "not known before agent bench" in capsys.readouterr().out
+    kept.keep(measurement("small.gguf", 10**9, 100.0, 20.0))
+    assert main(command) == 0
+    assert "from small.gguf, by size" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["expected"]
+    assert told["basis"] == "small.gguf" and told["first_word"] == pytest.approx(24 * 20.2, rel=0.05)

@@ -10,10 +10,11 @@ import typer
 
 from agent.commands import Job, JsonOption
 from agent.commands.models import more_directories
-from agent.output import Output
+from agent.output import Output, seconds_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:
+    from agent.bench import Expected
     from agent.planning import Subject
     from chains.fit import Compute, Fit, Machine
 
@@ -28,6 +29,8 @@ VramOption = Annotated[
     ),
 ]
 _GIB = 2**30
+# What `agent.bench.expected` takes for a question.
+TYPICAL = "2,400 tokens read and 160 written"
 
 
 def command(
@@ -172,6 +175,7 @@ def _object(
             "notes": list(chosen.notes),
         },
         "longest_context": longest,
+        "expected": _expected(wanted),
     }
 
 
@@ -210,6 +214,33 @@ def _show(
         output.line(("         ", ""), (note, "yellow"))
     output.line(
         ("longest  ", "bold"), f"a window of {longest:,} tokens fits with {chosen.kv} keys and values"
+    )
+    _show_time(output, wanted)
+
+
+def _expected(wanted: Subject) -> Expected | None:
+    """How long a typical question takes, from what `agent bench` measured here."""
+    from agent.bench import expected
+
+    entry = wanted.entry
+    if wanted.path is not None:
+        return expected(wanted.path.name, wanted.path.stat().st_size)
+    size = entry.bytes if entry is not None and entry.bytes else wanted.footprint.weights.total
+    return expected(entry.file if entry is not None else wanted.label, size)
+
+
+def _show_time(output: Output, wanted: Subject) -> None:
+    told = _expected(wanted)
+    if told is None:
+        output.line(
+            ("time     ", "bold"), "not known before agent bench has measured a model on this machine"
+        )
+        return
+    basis = "measured" if told.measured else f"from {told.basis}, by size"
+    output.line(
+        ("time     ", "bold"),
+        f"about {seconds_text(told.first_word)} to the first word of an answer and {seconds_text(told.whole)} to its "
+        f"last, {TYPICAL} ({basis})",
     )
 
 
