@@ -97,6 +97,11 @@ class ServerModel(BoundChat):
 
     _state: _State = PrivateAttr(default_factory=_State)
 
+    def model_post_init(self, context: Any) -> None:
+        """Import what connects now: two threads that import LangChain's packages at once can get half a module."""
+        super().model_post_init(context)
+        import langchain_openai.chat_models.base  # noqa: F401
+
     # -- the server --------------------------------------------------------------------------------
 
     @property
