@@ -64,8 +64,11 @@ def hunk_prompt(file: FileDiff, hunk: Hunk, around: Around) -> HunkPrompt | None
     return HunkPrompt(text, numbers) if len(text) <= MOST_CHARS and numbers else None
 
 
-def answer_schema(prompt: HunkPrompt, *, suggest: bool) -> dict[str, Any]:
-    """A flat JSON schema: at most two findings, whose lines can only be those that the change touches."""
+def answer_schema(prompt: HunkPrompt, *, suggest: bool, least: int = 0) -> dict[str, Any]:
+    """A flat JSON schema: at most two findings, whose lines can only be those that the change touches.
+
+    :param least: 1 to have the likeliest fault named in any case, for a second question to judge it.
+    """
     properties: dict[str, Any] = {
         "line": {"enum": list(prompt.lines)},
         "quote": {"type": "string", "maxLength": _QUOTE},
@@ -81,7 +84,12 @@ def answer_schema(prompt: HunkPrompt, *, suggest: bool) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-    listed = {"type": "array", "items": item, "maxItems": _MOST_FINDINGS}
+    listed = {
+        "type": "array",
+        "items": item,
+        "minItems": least,
+        "maxItems": max(least, _MOST_FINDINGS - least),
+    }
     return {
         "type": "object",
         "properties": {"findings": listed},

@@ -1,12 +1,14 @@
 """How well, and how fast, a local model reviews: QuixBugs, and bug fixes of real histories taken back.
 
-    python tests/benchmarks/review.py quixbugs DIRECTORY MODEL.gguf RAW.jsonl
-    python tests/benchmarks/review.py history REPOSITORY MODEL.gguf RAW.jsonl [--faults 8 --harmless 8 --context 1600]
+    python tests/benchmarks/review.py quixbugs DIRECTORY MODEL.gguf RAW.jsonl [--least 1]
+    python tests/benchmarks/review.py history REPOSITORY MODEL.gguf RAW.jsonl
+        [--faults 8 --harmless 8 --context 1600 --least 1]
     python tests/benchmarks/review.py report RAW.jsonl... [--json RESULT.json]
 
 The first two append what the model said of each case, and go on where they were stopped; nothing is thrown away, so
-that `report` can put every pass beside every other: the question that screens, the answer bound to the schema, the
-question whether a finding is true. QUIXBUGS is a checkout of jkoppel/QuixBugs; REPOSITORY any git work tree.
+that `report` can put every pass beside every other: the question that screens, the answer bound to the schema (with
+--least 1 one that must name a fault), the question whether a finding is true. DIRECTORY is a checkout of
+jkoppel/QuixBugs; REPOSITORY any git work tree.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from indexers.git import Repository
 _WORDS = (*YES, *NO)
 
 
-def ask(model: LlamaCpp, finder: ContextFinder, file: FileDiff, hunk: Hunk) -> dict[str, Any]:
+def ask(model: LlamaCpp, finder: ContextFinder, file: FileDiff, hunk: Hunk, least: int = 0) -> dict[str, Any]:
     """Every pass over one hunk, whatever the one before said, with its time."""
     from langchain_core.messages import AIMessage, HumanMessage
 
@@ -52,7 +54,10 @@ def ask(model: LlamaCpp, finder: ContextFinder, file: FileDiff, hunk: Hunk) -> d
     text = ""
     began = time.perf_counter()
     for chunk in model.stream(
-        messages, json_schema=answer_schema(prompt, suggest=False), max_tokens=320, temperature=0.0
+        messages,
+        json_schema=answer_schema(prompt, suggest=False, least=least),
+        max_tokens=320,
+        temperature=0.0,
     ):
         text += chunk.text
     written = time.perf_counter() - began
@@ -117,7 +122,7 @@ def run_quixbugs(args: argparse.Namespace) -> None:
             continue
         # A name that says nothing: these programs are famous.
         file = FileDiff("program.py", "A", None, case["text"], hunks(None, case["text"]), "python")
-        said = [ask(model, ContextFinder(None, 0), file, hunk) for hunk in file.hunks]
+        said = [ask(model, ContextFinder(None, 0), file, hunk, args.least) for hunk in file.hunks]
         lint = linted({"program.py": case["text"]})
         added = [[file.path, number] for hunk in file.hunks for number in hunk.touched]
         about = {"set": "quixbugs", "is_fault": case["is_fault"], "lines": case["lines"], "added": added}
@@ -133,7 +138,12 @@ def run_history(args: argparse.Namespace) -> None:
         if key in done:
             continue
         finder = ContextFinder(RevisionTree(repository, case.revision), args.context)
-        said = [ask(model, finder, file, hunk) for file in case.files for hunk in file.hunks if hunk.added]
+        said = [
+            ask(model, finder, file, hunk, args.least)
+            for file in case.files
+            for hunk in file.hunks
+            if hunk.added
+        ]
         touched = [
             [file.path, n] for file in case.files for hunk in file.hunks if hunk.added for n in hunk.touched
         ]
@@ -155,7 +165,13 @@ def opened(args: argparse.Namespace) -> tuple[LlamaCpp, set[str]]:
 
 def keep(args: argparse.Namespace, key: str, entry: dict[str, Any]) -> None:
     """Append one case as soon as it is known."""
-    row = {"key": key, "model": args.model.stem, "context": getattr(args, "context", 0), **entry}
+    row = {
+        "key": key,
+        "model": args.model.stem,
+        "least": args.least,
+        "context": getattr(args, "context", 0),
+        **entry,
+    }
     with args.raw.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=True) + "\n")
     print(
@@ -203,6 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub.add_argument("raw", type=Path)
         sub.add_argument("--faults", type=int, default=8)
         sub.add_argument("--harmless", type=int, default=8)
+        sub.add_argument("--least", type=int, default=0)
         sub.add_argument("--context", type=int, default=1_600 if verb == "history" else 0)
     sub = verbs.add_parser("report")
     sub.add_argument("raw", type=Path, nargs="+")

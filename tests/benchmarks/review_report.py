@@ -25,7 +25,8 @@ def report(paths: Sequence[Path], result: Path | None, near: int) -> int:
     groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
     for entry in entries:
         kind = "quixbugs" if entry["set"] == "quixbugs" else "history"
-        groups.setdefault((kind, entry["model"], entry["context"]), []).append(entry)
+        model = entry["model"] + (", forced" if entry.get("least") else "")
+        groups.setdefault((kind, model, entry["context"]), []).append(entry)
     figures: list[dict[str, Any]] = []
     for (kind, model, context), group in sorted(groups.items()):
         for name, way in ways(group).items():
@@ -180,7 +181,7 @@ def _drawn(figures: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (
             item["way"],
-            item["model"].removesuffix("-instruct-q4_k_m"),
+            item["model"].replace("-instruct-q4_k_m", ""),
             str(item["context"]),
             f"{item['faults']}+{item['harmless']}",
             f"{item['found']:.2f}",
