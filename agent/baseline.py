@@ -12,9 +12,9 @@ from pathlib import Path
 
 from agent.paths import secure_directory, state_dir
 from chains.review_types import Finding
+from indexers.blobs import file_at
 from indexers.errors import UsageError
 from indexers.git import Repository
-from indexers.revisions import file_at
 
 _VERSION = 1
 _MAX_BYTES = 8_000_000

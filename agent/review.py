@@ -16,9 +16,10 @@ from chains.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, 
 from chains.review import Policy, review
 from chains.review_types import ReviewReport
 from chains.trees import RevisionTree
+from indexers.blobs import file_at
 from indexers.errors import RepositoryError, UsageError
 from indexers.git import Repository
-from indexers.revisions import Revision, changes, empty_tree, file_at, of_commit, of_range, staged
+from indexers.revisions import Revision, changes, empty_tree, of_commit, of_range, staged
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from chains.diff import hunks, limited, touched_lines
 from chains.patch import PatchedFile, parse_patch
 from chains.review_types import Exempt, FileDiff, Reason, Unreviewed
+from indexers.blobs import MISSING, Blobs, read_blobs
 from indexers.files import passed_over, text_of
 from indexers.git import Repository
 from indexers.languages import language_of
-from indexers.revisions import MISSING, Blobs, Change, Revision, changes, read_blobs
+from indexers.revisions import Change, Revision, changes
 from indexers.types import Skipped, SkipReason
 
 # A text beyond this is data: not even the checks read it. All of a change together: what fits in seconds and memory.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from indexers.blobs import blobs_at, holding, read_blobs
 from indexers.errors import RepositoryError
 from indexers.files import text_of
 from indexers.git import Repository
-from indexers.revisions import Revision, blobs_at, holding, read_blobs
+from indexers.revisions import Revision
 
 _MAX_FILE_BYTES, _MAX_BYTES = 400_000, 8_000_000
 

@@ -208,6 +208,20 @@ def test_killed_at_any_time_it_leaves_every_byte_and_no_process(
     assert agent(root, environment, "review").returncode == 0
 
 
+def test_ctrl_c_ends_it_at_once_and_everything_with_it(root: Path, environment: dict[str, str]) -> None:
+    write(root, {f"f{n}.py": f"def f{n}(a):\n    return {n}\n" * 40 for n in range(150)})
+    git(root, "add", "-A")
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, "review"], cwd=root, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    children: list[int] = []
+    while not children and process.poll() is None:
+        children = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and all(map(_gone, children))
+
+
 def _children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

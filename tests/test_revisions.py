@@ -237,7 +237,8 @@ def test_the_configuration_runs_nothing(tmp_path: Path, value: str) -> None:
     canary.unlink(missing_ok=True)
     repository = Repository.discover(root)
     assert texts(read_staged(root)) == {"a.py": ("a = 1\n", "a = 2\n")}
-    from indexers.revisions import INDEX, Revision, holding
+    from indexers.blobs import holding
+    from indexers.revisions import INDEX, Revision
 
     assert holding(repository, Revision("HEAD", INDEX, ""), "a") == ["a.py"]
     assert holding(repository, of_commit(repository, "HEAD"), "a") == ["a.py"]
