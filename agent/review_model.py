@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.calibration import Calibration, calibration_of
 from agent.config import Settings, silence_tracing
+from agent.paths import cache_dir, secure_directory
 from agent.verdicts import StoredVerdicts
 from chains.review import Reader, Verdict
 from chains.review_context import ContextFinder
@@ -25,6 +26,8 @@ NO_MODEL = "none"
 _FETCH = "none is installed; agent models pull NAME fetches one"
 # Context and prompt of one hunk, its answer and a second question fit.
 _N_CTX = 4_096
+# Room for the head of every prompt and the last few hundred hunks of a small model.
+_KV_BYTES = 200_000_000
 
 
 class ReviewModelFile:
@@ -118,6 +121,10 @@ def _load(path: Path, settings: Settings) -> LlamaCpp:
         n_gpu_layers=settings.gpu_layers,
         n_threads=settings.threads,
         seed=0,
+        # A store of its own: the states of hunks, which are read once, must not push out those of sources.
+        kv_dir=str(secure_directory(cache_dir() / "kv-review")) if settings.kv_bytes else "",
+        kv_bytes=min(settings.kv_bytes, _KV_BYTES),
+        reading="exact",
     )
     llm.load()
     return llm

@@ -61,7 +61,7 @@ class ReaderOptions:
     """
 
     screen: float | None = None
-    verify: float | None = None
+    verify: float | None = 0.5
     context_chars: int = 1_600
     suggest: bool = False
     most: Severity = Severity.MEDIUM
