@@ -24,6 +24,7 @@ from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.pool import Pool, WorkersLost
 from indexers.reading import NO_STAT, Job, Reading, embed_text, read_file
 from indexers.rescue import rebuild_apart, sync_from_ledger
+from indexers.specials import special_files
 from indexers.store import VectorStore
 from indexers.types import Changes, FileStat, IndexReport, Progress, Skipped, SkipReason, TrackedFile
 
@@ -119,6 +120,8 @@ class Builder:
                 if not alone:
                     changes = self.plan(manifest)
                 self._apply(changes, manifest, tally)
+                if not manifest:
+                    self._count_specials()
                 self._stamp()
         tally.kept += changes.kept
         counts = self.ledger.counts("")
@@ -133,6 +136,12 @@ class Builder:
             interrupted=tally.interrupted,
             notes=tuple(tally.notes),
         )
+
+    def _count_specials(self) -> None:
+        """Count what git does not list: on a tree never seen, and when an index is asked for, as it takes a walk."""
+        found = special_files(self.repository) if self.config.include_untracked else []
+        with self.ledger.transaction():
+            self.ledger.put_specials(found)
 
     def _stamp(self) -> None:
         """Remember when the index was last made to match the tree, and at which commit."""
@@ -382,6 +391,9 @@ class Builder:
         started = time.monotonic()
         generation = self.ledger.generation()
         report = self.refresh()
+        with locked(self.lock, self._wait):
+            self._count_specials()
+        report = replace(report, skipped=self.ledger.skipped())
         notes = list(report.notes)
         embedded, interrupted = 0, report.interrupted
         # Without an embedder no chunk has a vector that could be searched, unless none is wanted.

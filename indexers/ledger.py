@@ -81,6 +81,8 @@ _FACTS_SCHEMA = (
     "CREATE TRIGGER IF NOT EXISTS facts_of_changed AFTER UPDATE OF blob ON files WHEN old.blob <> new.blob BEGIN"
     " DELETE FROM facts WHERE blob = old.blob; END",
 )
+# What git does not list and nobody can read: FIFOs, sockets, devices. They are counted, and never part of the manifest.
+_SPECIALS_SCHEMA = "CREATE TABLE IF NOT EXISTS specials (path BLOB PRIMARY KEY) WITHOUT ROWID"
 # Rows that lack the other half of what they belong to: what they are, and where to count them.
 _LOST = {
     "chunks are of no file": "chunks WHERE file_id NOT IN (SELECT id FROM files WHERE skip IS NULL)",
@@ -90,6 +92,7 @@ _LOST = {
     "files have no words": "files WHERE skip IS NULL AND id NOT IN (SELECT file_id FROM file_words)",
     "files have no chunks": "files WHERE skip IS NULL AND id NOT IN (SELECT file_id FROM chunks)",
 }
+_CONTENT = ("keywords", "definitions", "file_words", "chunks", "files", "specials")
 _AMONG_FILES = " AND f.id IN (SELECT value FROM json_each(?))"
 
 
@@ -254,7 +257,7 @@ class Ledger:
         empty = version == 0 and owner == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
         if owner == APPLICATION_ID and 0 < version < SCHEMA_VERSION:
             # What it holds is read again in seconds; vectors, which cost minutes, lie in a file of their own.
-            for table in ("keywords", "facts", "definitions", "file_words", "chunks", "files", "meta"):
+            for table in (*_CONTENT, "facts", "meta"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             empty = True
         if empty:
@@ -273,7 +276,7 @@ class Ledger:
                 "Upgrade, or rebuild it with this version: agent index --rebuild",
             )
         db.execute(_VECTOR_SCHEMA)
-        for statement in _FACTS_SCHEMA:
+        for statement in (*_FACTS_SCHEMA, _SPECIALS_SCHEMA):
             db.execute(statement)
 
     def is_replaced(self) -> bool:
@@ -367,10 +370,23 @@ class Ledger:
         return self._remembered("skipped", self._skipped)
 
     def _skipped(self) -> tuple[Skipped, ...]:
-        rows = self._db.execute("SELECT path, skip, detail FROM files WHERE skip IS NOT NULL ORDER BY path")
+        rows = self._db.execute(
+            "SELECT path, skip, detail FROM files WHERE skip IS NOT NULL"
+            " UNION ALL SELECT path, ?, ? FROM specials ORDER BY path",
+            (SkipReason.NOT_A_FILE.value, b"git does not list it either"),
+        )
         return tuple(
             Skipped(os.fsdecode(p), SkipReason(reason), os.fsdecode(detail)) for p, reason, detail in rows
         )
+
+    def put_specials(self, paths: Iterable[str]) -> None:
+        """Remember which FIFOs, sockets and devices lie in the tree, but for those that git lists as files."""
+        one = self._db.execute
+        new = {os.fsencode(path) for path in paths}
+        new -= {path for path in new if one("SELECT 1 FROM files WHERE path = ?", (path,)).fetchone()}
+        if new != {row[0] for row in one("SELECT path FROM specials")}:
+            one("DELETE FROM specials")
+            self._db.executemany("INSERT INTO specials VALUES (?)", [(path,) for path in sorted(new)])
 
     def touch(self, entry_id: int, stat: FileStat, checked_ns: int) -> None:
         """Same content, new stat: remember it so that the file is not read again."""
@@ -493,7 +509,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget every file and chunk; vectors stay: they are keyed by content and may serve again."""
-        for table in ("keywords", "definitions", "file_words", "chunks", "files"):
+        for table in _CONTENT:
             self._db.execute(f"DELETE FROM {table}")
 
     # -- chunks ----------------------------------------------------------------------------------
@@ -569,7 +585,9 @@ class Ledger:
         one = self._db.execute
         return Counts(
             files=one("SELECT count(*) FROM files WHERE skip IS NULL").fetchone()[0],
-            skipped=one("SELECT count(*) FROM files WHERE skip IS NOT NULL").fetchone()[0],
+            skipped=one(
+                "SELECT (SELECT count(*) FROM files WHERE skip IS NOT NULL) + (SELECT count(*) FROM specials)"
+            ).fetchone()[0],
             chunks=one("SELECT count(*) FROM chunks").fetchone()[0],
             pending=one(
                 "SELECT count(*) FROM chunks c WHERE NOT EXISTS"

@@ -18,6 +18,7 @@ from typing import Any
 from indexers.children import Child, start_child
 from indexers.config import IndexConfig
 from indexers.files import stat_file
+from indexers.patience import UNTRIED, Patience
 from indexers.reading import NO_STAT, Job, Reading
 from indexers.types import FileStat, NewChunk, SkipReason
 from indexers.worker import HEADER_BYTES, SECONDS
@@ -62,7 +63,7 @@ def worker_count() -> int:
 class Pool:
     """Worker processes for the files of one repository. Use with `with`: leaving it ends them.
 
-    :param seconds: of CPU time that a small file may take; a large one may take more.
+    :param seconds: of CPU time that a small file may take; a large one may take more, and where many hang, less.
     :raises WorkersLost: none can be started here.
     """
 
@@ -76,7 +77,8 @@ class Pool:
         seconds: float = SECONDS,
     ) -> None:
         self._root = root
-        self._setup = (str(root), asdict(config), key, seconds)
+        self._setup = (str(root), asdict(config), key)
+        self._patience = Patience(seconds)
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         self._done: dict[int, Reading] = {}
@@ -118,6 +120,8 @@ class Pool:
             self._exchange(0.0)
             while wanted not in self._done:
                 self._hand_out(wanted)
+                if wanted in self._done:
+                    break  # without a try; there may be nobody to hear from
                 self._exchange(None if all(worker.ready for worker in self._workers) else 1.0)
                 self._give_up_waiting()
             yield self._done.pop(wanted)
@@ -133,8 +137,12 @@ class Pool:
                 if len(worker.at_hand) <= room:
                     number = self._waiting.popleft()
                     file, known = self._jobs[number]
+                    if self._patience.is_over(file.path):
+                        self._done[number] = self._left_out(number, UNTRIED)
+                        continue
                     worker.at_hand.append(number)
-                    self._send(worker, (file.path, file.mode, file.tracked, known))
+                    seconds = self._patience.seconds()
+                    self._send(worker, (file.path, file.mode, file.tracked, known, seconds))
 
     def _send(self, worker: _Worker, message: tuple[Any, ...]) -> None:
         payload = marshal.dumps(message)
@@ -238,9 +246,14 @@ class Pool:
             self._start()
 
     def _blamed(self, number: int, status: int) -> Reading:
+        if status != -signal.SIGPROF:
+            return self._left_out(number, _ending(status))
+        self._patience.lose(self._jobs[number].file.path)
+        return self._left_out(number, "it takes too long")
+
+    def _left_out(self, number: int, why: str) -> Reading:
         stat = stat_file(self._root, self._jobs[number].file.path) or NO_STAT
-        what = "it takes too long" if status == -signal.SIGPROF else _ending(status)
-        return Reading(stat, time.time_ns(), SkipReason.BREAKS.value, what)
+        return Reading(stat, time.time_ns(), SkipReason.BREAKS.value, why)
 
     def _end(self, worker: _Worker, patience: float = 0.0) -> int:
         """Let go of a worker, which is killed unless it ends by itself; the status it ended with.

@@ -37,11 +37,11 @@ def main() -> None:
     setup = _receive()
     if setup is None:
         return
-    root, settings, key, seconds = setup
+    root, settings, key = setup
     config = IndexConfig(**settings)
     _send(results, ())
     while (message := _receive()) is not None:
-        path, mode, tracked, known = message
+        path, mode, tracked, known, seconds = message
         job = Job(TrackedFile(path, mode, tracked), known)
         stat = stat_file(Path(root), path)
         # What the signal of this timer does by default is to end the process, whatever code it is in.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from indexers.git import Repository
 from indexers.index import Index
 from indexers.ledger import Ledger
 from indexers.reading import vector_key
-from indexers.types import Chunk, IndexReport, Progress
+from indexers.types import Chunk, IndexReport, Progress, SkipReason
 from tests.repos import commit, git, make_repo, write
 
 if TYPE_CHECKING:
@@ -241,6 +242,32 @@ def test_untracked_and_ignored(place: Place) -> None:
     write(place.root, {".gitignore": "ignored/\nnew.py\n"})
     place.run()
     assert place.found("ignored_function", "untracked_function") == []
+
+
+def test_what_git_never_lists_is_counted(place: Place) -> None:
+    (place.root / "ignored").mkdir()
+    nested = make_repo(place.root / "nested", {"in.py": "x = 1\n"})
+    for folder in (place.root, place.root / "src", place.root / "ignored", nested):
+        os.mkfifo(folder / "pipe.py")
+    os.mkfifo(place.root / "pipe.log")
+    git(place.root, "add", "src")
+    (place.root / "src" / "alpha.py").unlink()
+    os.mkfifo(place.root / "src" / "alpha.py")
+    wanted = {"pipe.py", "src/pipe.py", "src/alpha.py"}
+
+    def told() -> set[str]:
+        report = place.run()
+        assert report.skipped_by_reason().get("not a regular file", 0) == place.ledger.counts("").skipped - 1
+        return {item.path for item in report.skipped if item.reason is SkipReason.NOT_A_FILE}
+
+    assert told() == wanted == told()
+    (place.root / "pipe.py").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(place.root / "talk.py"))
+    assert told() == wanted - {"pipe.py"} | {"talk.py"}
+    (place.root / "talk.py").unlink()
+    (place.root / "talk.py").write_text("x = 1\n")
+    assert told() == wanted - {"pipe.py"}
 
 
 def test_only_tracked_files_when_told_so(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from indexers.build import Builder
 from indexers.config import IndexConfig
 from indexers.git import Repository
 from indexers.ledger import Ledger
+from indexers.patience import MOST_OF_A_KIND, MOST_SECONDS, UNTRIED, Patience
 from indexers.pool import Pool, WorkersLost, worker_count
 from indexers.reading import Job, Reading, read_file
 from indexers.types import IndexReport, TrackedFile
@@ -256,6 +257,51 @@ def test_a_fork_that_crashes_or_hangs_costs_one_file_too(repo: Path, monkeypatch
     with Pool(repo, CONFIG, KEY, count=2, seconds=0.5) as pool:
         found = [(job.file.path, read.detail) for job, read in zip(asked, pool.read(asked), strict=True)]
     assert ("d.lua", "it crashes (SIGSEGV)") in found and ("g.rb", "it takes too long") in found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks are made on Linux only")
+def test_many_files_that_never_end_cost_little_more_than_a_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{i:02}.rb": f"def m{i}\nend\n" for i in range(60)} | {
+        f"{i:02}z.py": "x = 1\n" for i in range(60)
+    }
+    root = make_repo(tmp_path / "endless", files)
+    monkeypatch.setattr(children, "is_alone", lambda: True)
+    real = tree_sitter_language_pack.get_language
+
+    def endless(name: str) -> object:
+        while name == "ruby":
+            pass
+        return real(name)
+
+    syntax._language.cache_clear()
+    monkeypatch.setattr(tree_sitter_language_pack, "get_language", endless)
+    asked = jobs(root)
+    before = os.times()
+    with Pool(root, CONFIG, KEY, count=2, seconds=0.5) as pool:
+        found = {job.file.path: read for job, read in zip(asked, pool.read(asked), strict=True)}
+    after = os.times()
+    tried = [path for path, read in found.items() if read.detail == "it takes too long"]
+    untried = [path for path, read in found.items() if read.detail == UNTRIED]
+    assert len(tried) + len(untried) == 60 and all(path.endswith(".rb") for path in (*tried, *untried))
+    # A file that a worker had begun when the last but one was given up is tried too.
+    assert MOST_OF_A_KIND <= len(tried) <= MOST_OF_A_KIND + 2
+    assert all(read.chunks for path, read in found.items() if path.endswith(".py"))
+    # Sixty times half a second would be thirty.
+    assert after.children_user - before.children_user < 15
+
+
+def test_patience_is_spent_in_all_and_by_kind() -> None:
+    patience = Patience(10.0)
+    given = 0.0
+    for number in range(1_000):
+        path = f"{number}.k{number % 100}"
+        if not patience.is_over(path):
+            given += patience.seconds()
+            patience.lose(path)
+    assert MOST_SECONDS <= given <= MOST_SECONDS + 100 and not patience.is_over("a.py")
+    assert patience.is_over("b.k7") and patience.seconds() == 1.0
 
 
 def test_a_process_with_threads_is_not_forked() -> None:

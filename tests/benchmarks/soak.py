@@ -35,6 +35,8 @@ from soak_tree import Tree
 # Steps between two checks of a repository's whole index.
 CHECK_EVERY = 12
 WORDS_EACH_STEP = 2
+# Of the steps, those that also start a search as a process of its own.
+SHARE_ALONE = 0.4
 
 
 class Soak:
@@ -134,10 +136,13 @@ class Soak:
         asked = fresh[-WORDS_EACH_STEP:]
         if words:
             asked += self.chance.sample(words, min(WORDS_EACH_STEP, len(words)))
-        judge.words(asked[:1], by_reader=False)
-        judge.words(asked[1:], by_reader=True)
-        judge.phrase(judge.tree.a_phrase(), by_reader=not new)
-        if self.chance.random() < 0.3:
+        # A process of its own costs a second, the reader next to nothing.
+        alone = 1 if new or self.chance.random() < SHARE_ALONE else 0
+        judge.words(asked[:alone], by_reader=False)
+        judge.words(asked[alone:], by_reader=True)
+        for _ in range(2):
+            judge.phrase(judge.tree.a_phrase(), by_reader=not new)
+        if self.chance.random() < SHARE_ALONE / 2:
             judge.phrase(judge.tree.a_phrase(), by_reader=False)
 
     def end(self) -> None:
