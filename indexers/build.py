@@ -23,7 +23,7 @@ from indexers.ledger import Ledger, ManifestEntry, NewFile, StoredChunk, StoredF
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.pool import Pool, WorkersLost
 from indexers.reading import NO_STAT, Job, Reading, embed_text, read_file
-from indexers.rescue import rebuild_apart, sync_from_ledger
+from indexers.rescue import sync_apart, sync_from_ledger
 from indexers.specials import special_files
 from indexers.store import VectorStore
 from indexers.types import Changes, FileStat, IndexReport, Progress, Skipped, SkipReason, TrackedFile
@@ -43,6 +43,8 @@ _STOPPABLE_BATCH = 48
 # From this much text on, starting workers costs less than they save; where they are forks, from a fifth of it.
 _BYTES_FOR_WORKERS = 1_000_000
 _SHARE_FOR_FORKS = 5
+# Chroma is written by a process of its own; off only in tests, most of which are not about that and have many to make.
+APART = True
 # Remembered while files are read.
 _READING = "reading"
 
@@ -371,16 +373,15 @@ class Builder:
         :raises IndexStateError: Chroma cannot; searches do without it.
         """
         fingerprint = embedder.fingerprint()
-        if self.store.was_left_open():
-            # Whatever ended that process must not end this one too.
-            rebuild_apart(self.ledger, self.store, fingerprint)
-            return True
-        return sync_from_ledger(
-            self.ledger,
-            self.store,
-            fingerprint,
-            lambda done, total: self._progress(Progress("store", done, total)),
-        )
+        if self.store.holds(fingerprint, self.ledger.live_keys(fingerprint)):
+            return False
+
+        def tell(done: int, total: int) -> None:
+            self._progress(Progress("store", done, total))
+
+        # Whatever ended a process in there before must not end this one too.
+        sync = sync_apart if APART or self.store.was_left_open() else sync_from_ledger
+        return sync(self.ledger, self.store, fingerprint, tell)
 
     def run(self, embedder: Embedder | None, deadline: float | None = None) -> IndexReport:
         """Everything: text, keywords, vectors, Chroma. Ctrl-C keeps what is done; the report says so.

@@ -9,6 +9,7 @@ So a clean close seals them, and what is not sealed is never opened.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -60,6 +61,7 @@ class VectorStore:
         self._dirty = directory.with_name(directory.name + ".dirty")
         self._reading = directory.with_name(directory.name + ".reading")
         self._seal = directory.with_name(directory.name + ".seal")
+        self._holds = directory.with_name(directory.name + ".holds")
 
     def state(self) -> StoreState:
         """Whether the files are those of the last clean close; nothing is opened.
@@ -81,6 +83,20 @@ class VectorStore:
         except BusyError:
             # That one is still at it.
             return False
+
+    def holds(self, fingerprint: str, keys: set[bytes]) -> bool:
+        """Whether it holds exactly `keys`, by what the last clean close noted; Chroma itself is not opened.
+
+        :raises BusyError: another process has it open for long.
+        """
+        if not keys and not self.directory.is_dir():
+            return True
+        with locked(self._lock):
+            try:
+                noted = self._holds.read_text(encoding="ascii")
+            except (OSError, ValueError):
+                return False
+            return not self._is_marked() and noted == _digest(fingerprint, keys) and self._is_sealed()
 
     def _is_marked(self) -> bool:
         return self._dirty.exists() or self._reading.exists()
@@ -177,7 +193,7 @@ class VectorStore:
     def _drop(self) -> None:
         if self.directory.exists():
             shutil.rmtree(self.directory)
-        for mark in (self._seal, self._dirty, self._reading):
+        for mark in (self._holds, self._seal, self._dirty, self._reading):
             mark.unlink(missing_ok=True)
 
     def _write(
@@ -188,6 +204,7 @@ class VectorStore:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self._dirty.touch(mode=0o600)
+        self._holds.unlink(missing_ok=True)
         with self._collection(fingerprint, create=True) as collection:
             assert collection is not None
             present = _ids(collection)
@@ -205,6 +222,7 @@ class VectorStore:
         # Only a clean close reaches these lines: a killed or failed writer leaves the marker behind.
         self._seal_files()
         self._dirty.unlink(missing_ok=True)
+        self._holds.write_text(_digest(fingerprint, keys), encoding="ascii")
 
     def _seal_files(self, *, graphs_too: bool = True) -> None:
         """Remember the files as they are now, closed; all of them, or the database alone."""
@@ -298,6 +316,14 @@ def _existing(client: Any, fingerprint: str) -> Any:
     except NotFoundError:
         return None
     return collection if (collection.metadata or {}).get("fingerprint") == fingerprint else None
+
+
+def _digest(fingerprint: str, keys: set[bytes]) -> str:
+    """What tells one set of keys of one embedder from any other."""
+    digest = hashlib.sha256(fingerprint.encode() + b"\0")
+    for key in sorted(keys):
+        digest.update(key)
+    return digest.hexdigest()
 
 
 def _crc32(file: Path) -> int:

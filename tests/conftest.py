@@ -36,6 +36,8 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("AGENT_HOME", str(home / "agent"))
+    # A second for each index made: what tests of ours start as processes do it as everybody does.
+    monkeypatch.setattr("indexers.build.APART", False)
     # No test leaves a process behind that it did not ask for.
     monkeypatch.setenv("AGENT_BACKGROUND", "0")
     return home

@@ -389,28 +389,65 @@ def test_damaged_files_in_many_places(repo: Path, run: Run, cache: Cache) -> Non
 
 # -- Chroma ends the process ------------------------------------------------------------------------
 
-# Dies inside Chroma the way a fault in its compiled part does.
+# Chroma itself, but for its end: a fault in its compiled part, the first so many times that it is opened.
 FATAL = """
-import os, sys
-import chromadb
-def die(*_, **__):
-    os.kill(os.getpid(), {signal})
-chromadb.PersistentClient = die
-from agent.cli import main
-sys.exit(main(sys.argv[1:]))
+import os, pathlib
+from importlib.util import module_from_spec, spec_from_file_location
+left = pathlib.Path({counter!r})
+real = spec_from_file_location("chromadb", {chromadb!r}, submodule_search_locations=[os.path.dirname({chromadb!r})])
+import sys
+module = module_from_spec(real)
+sys.modules["chromadb"] = module
+real.loader.exec_module(module)
+client = module.PersistentClient
+def dying(*arguments, **options):
+    count = int(left.read_text())
+    left.write_text(str(count - 1))
+    if count > 0:
+        os.kill(os.getpid(), {signal})
+    return client(*arguments, **options)
+module.PersistentClient = dying
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGSEGV, signal.SIGABRT])
-def test_a_crash_inside_chroma_is_survived_by_the_next_command(
-    end: signal.Signals, repo: Path, run: Run
+@pytest.mark.parametrize(("end", "times"), [(signal.SIGSEGV, 1), (signal.SIGABRT, 1), (signal.SIGSEGV, 2)])
+def test_a_crash_inside_chroma_ends_no_command(
+    end: signal.Signals, times: int, repo: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-c", FATAL.format(signal=int(end)), "index", "--repo", str(repo)]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -end
+    import chromadb
+
+    counter = tmp_path / "crashes"
+    counter.write_text(str(times))
+    fatal = FATAL.format(counter=str(counter), chromadb=chromadb.__file__, signal=int(end))
+    write(tmp_path / "fatal", {"chromadb/__init__.py": fatal})
+    with monkeypatch.context() as patch:
+        patch.setattr("indexers.build.APART", True)
+        patch.syspath_prepend(str(tmp_path / "fatal"))
+        report = run("index")
     answers(run)
-    report = run("index")
-    assert report["vectors_embedded"] == 0 and "rebuilt from stored vectors" in str(report["notes"])
+    if times == 1:
+        assert "rebuilt from stored vectors" in str(report["notes"])
+    else:
+        assert f"it crashed ({end.name})" in str(report["notes"])
+        report = run("index")
+        assert report["vectors_embedded"] == 0 and "rebuilt from stored vectors" in str(report["notes"])
     is_whole(run)
+
+
+def test_chroma_is_opened_only_when_there_is_something_to_do(
+    repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch, cache: Cache
+) -> None:
+    monkeypatch.setattr("indexers.build.APART", True)
+    run("index")
+    is_whole(run)
+    # A program that cannot be started would be told of.
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere")
+        assert run("index")["notes"] == []
+        write(repo, {"src/new.py": "def brand_new():\n    return 1\n"})
+        assert "no process can be started" in str(run("index")["notes"])
+    assert run("index")["notes"] == []
+    assert run("index", "--check")["faults"] == []
 
 
 def test_a_chroma_that_always_crashes_is_done_without(
