@@ -26,6 +26,7 @@ from indexers.types import Hit, IndexReport
 
 if TYPE_CHECKING:
     from agent.writing import Proposal
+    from chains.commit_message import CommitMessage
     from chains.completing import Completion
     from chains.engines import ServerModel
     from chains.journal import Record
@@ -435,6 +436,15 @@ class Agent:
             self.workspace, context_tokens=context_tokens, max_tokens=max_tokens
         )
         yield from writing.new_code(self.workspace, self.model, request, settings, only=only)
+
+    def commit_message(self, *, context_tokens: int | None = None) -> CommitMessage:
+        """The subject of a commit message for what is staged, in the style of the last commits."""
+        from chains.commit_message import DEFAULT_CONTEXT_TOKENS, commit_message
+
+        tokens = context_tokens or self.settings.context_tokens or DEFAULT_CONTEXT_TOKENS
+        return replace(
+            commit_message(self.repository, self.llm, context_tokens=tokens), model=self.model.label()
+        )
 
     def undo(self) -> Record:
         """Take the last applied edit back: bytes and modes, unless its files changed since."""

@@ -20,6 +20,7 @@ from agent.commands import (
     bench,
     cache,
     chat,
+    commit_message,
     complete,
     doctor,
     hook,
@@ -90,6 +91,7 @@ app.command("map")(map.command)
 app.command("review")(review.command)
 app.command("write")(write.command)
 app.command("undo")(write.undo_command)
+app.command("commit-message")(commit_message.command)
 app.add_typer(hook_app, name="hook")
 app.command("index")(index.command)
 app.command("status")(status.command)

@@ -14,6 +14,9 @@ DONE = "done"
 # A path that a grammar lets a model write: nothing in it that policy would refuse for a character.
 _PATH_CHAR = "[A-Za-z0-9_.-]"
 _LONGEST_NAME, _DEEPEST = 60, 4
+_PATH = re.compile(
+    rf"{_PATH_CHAR}{{1,{_LONGEST_NAME}}}(?:/{_PATH_CHAR}{{1,{_LONGEST_NAME}}}){{0,{_DEEPEST}}}"
+)
 _WANTS_DELETE = re.compile(r"\b(?:delete|remove|drop)\b", re.IGNORECASE)
 _WANTS_RENAME = re.compile(r"\b(?:rename|move)\b", re.IGNORECASE)
 _WANTS_NEW = re.compile(r"\b(?:add|create|write|new|introduce|make|generate|implement)\b", re.IGNORECASE)
@@ -118,14 +121,20 @@ class Menu:
                 region = next((region for region in self.regions if region.label == label), None)
                 return Target(kind, region.path, region) if region else None
         verb, _, rest = line.partition(" ")
-        if verb == CREATE and rest:
+        if verb == CREATE and self._may_be_new(rest):
             return Target(Kind.CREATE, rest)
-        if verb == DELETE and rest in self.whole:
+        if verb == DELETE and self.deletes and rest in self.whole:
             return Target(Kind.DELETE, rest)
-        if verb == RENAME:
+        if verb == RENAME and self.renames:
             path, _, to = rest.partition(" to ")
-            return Target(Kind.RENAME, path, to=to) if path in self.whole and to else None
+            return Target(Kind.RENAME, path, to=to) if path in self.whole and _PATH.fullmatch(to) else None
         return None
+
+    def _may_be_new(self, path: str) -> bool:
+        if self.new_paths:
+            return path in self.new_paths
+        folder, name = path[: path.rfind("/") + 1], path[path.rfind("/") + 1 :]
+        return folder in self.folders and _PATH.fullmatch(name) is not None
 
 
 def paths_in(request: str) -> list[str]:

@@ -28,17 +28,24 @@ class Composed:
 
 
 def composed(
-    written: Mapping[Target, str], files: Mapping[str, FileState], relations: Relations | None
+    written: Mapping[Target, str],
+    files: Mapping[str, FileState],
+    relations: Relations | None,
+    *,
+    removes: bool = False,
 ) -> Composed:
     """What was written for the targets as edits.
 
+    :param removes: something was to be removed: nothing in the place of something is an answer then.
     :raises EditError: they contradict one another, or do not fit a file's encoding.
     """
     edits: list[Edit] = []
     imports: dict[str, list[str]] = {}
     unchanged = []
     for target, code in written.items():
-        edit, lines = _edit(target, code, files)
+        edit, lines = (
+            _edit(target, code, files) if removes or code.strip() or target.region is None else (None, ())
+        )
         imports.setdefault(target.path, []).extend(lines)
         if edit is None:
             unchanged.append(target)

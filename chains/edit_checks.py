@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from chains.edits import FileChange, FileState, Text
 from chains.write_types import Check
+from indexers.definitions import from_tree
 from indexers.errors import AgentError
 from indexers.languages import language_of
 from indexers.syntax import parse
@@ -24,25 +25,31 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PARSES, NAMES, MARKS = "parses", "names exist", "no conflict marks"
+PARSES, NAMES, KEEPS = "parses", "names exist", "keeps definitions"
 _MOST_TOLD = 5
 _MOST_NODES = 200_000
 
 
 def static_checks(
-    changes: Sequence[FileChange], exists: Callable[[str, str], bool] | None = None
+    changes: Sequence[FileChange],
+    exists: Callable[[str, str], bool] | None = None,
+    *,
+    removes: bool = False,
 ) -> list[Check]:
     """Every check that needs no process, over all files.
 
+    :param removes: something was to be removed or to get another name, so that definitions may go.
     :param exists: whether a module of the repository has a name: (path of the importing file, "module:name").
     """
     parsed = [problem for change in changes for problem in _worse(change)]
     missing = [problem for change in changes for problem in new_undefined(change)]
     if exists is not None:
         missing += [problem for change in changes for problem in _imports_nothing(change, exists)]
+    lost = [] if removes else _lost(changes)
     return [
         Check(PARSES, not parsed, "; ".join(parsed[:_MOST_TOLD])),
         Check(NAMES, not missing, "; ".join(missing[:_MOST_TOLD])),
+        Check(KEEPS, not lost, "; ".join(lost[:_MOST_TOLD])),
     ]
 
 
@@ -131,6 +138,28 @@ _STRICT: dict[str, Callable[[str], str | None]] = {
     "json": _json_error,
     "toml": _toml_error,
 }
+
+
+# -- definitions -----------------------------------------------------------------------------------
+
+
+def _lost(changes: Sequence[FileChange]) -> list[str]:
+    """Functions, classes and methods that were there and are nowhere after, as sentences."""
+    after = {name for change in changes for name in _defined(change.path, change.after)}
+    return [
+        f"{change.path}: {'.'.join(name)} is gone"
+        for change in changes
+        for name in sorted(_defined(change.path, change.before) - after)
+    ]
+
+
+def _defined(path: str, state: FileState | None) -> set[tuple[str, ...]]:
+    text = text_in(state)
+    tree = parse(text, language_of(path, text[:200].split("\n", 1)[0])) if text else None
+    if tree is None:
+        return set()
+    kinds = ("function", "method", "class", "type")
+    return {item.path for item in from_tree(tree) if item.kind in kinds and not item.is_hidden}
 
 
 # -- names -----------------------------------------------------------------------------------------

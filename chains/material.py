@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from indexers.relations import Relations
     from indexers.types import Hit
 
+_MOST_NAMES, _MOST_PLACES = 8, 4
+
 
 @dataclass
 class Material:
@@ -48,6 +50,17 @@ class Material:
     def read(self, path: str) -> FileState | None:
         """A file as it is now; see `jail.state_of`."""
         return state_of(self.root, path)
+
+    def defining(self, names: Sequence[str]) -> list[str]:
+        """The files that define names of a request, each of which is defined in few places."""
+        if self.relations is None:
+            return []
+        found: dict[str, None] = {}
+        for name in names[:_MOST_NAMES]:
+            places = self.relations.definitions_of(name)
+            if len(places) <= _MOST_PLACES:
+                found.update(dict.fromkeys(place.path for place in places))
+        return list(found)
 
     def has_name(self, path: str, item: str) -> bool:
         """Whether a module of this repository has a name, given as "module:name" by the file at `path`.

@@ -46,10 +46,11 @@ def find_places(request: str, material: Material, settings: WriteSettings) -> Pl
     mentioned, new = _mentioned(request, material)
     hits, relevant = material.search(request)
     ranked = spans_by_file([hit for hit in hits if _may(hit.path, material)])
-    if not relevant and not mentioned and not new and not material.only:
+    if not (relevant or mentioned or new or material.only or material.defining(_code_names(request))):
         return Places(reason=f"{NOTHING} Name a file or a definition, or limit it: --files 'src/**'")
     about_tests = re.search(r"\btests?\b", request, re.IGNORECASE) is not None
-    order = [*mentioned, *(path for path in ranked if about_tests or not is_test(path))]
+    defining = [path for path in material.defining(_code_names(request)) if _may(path, material)]
+    order = [*mentioned, *(path for path in [*defining, *ranked] if about_tests or not is_test(path))]
     files, regions = _read(list(dict.fromkeys(order)), material)
     deletes, renames, adds = wants(request)
     if new and not adds and not renames:
@@ -174,8 +175,12 @@ def _direct(
 def _code_names(request: str) -> list[str]:
     """Names of code in a request: what stands in backticks, and words that no prose has."""
     names = []
+    # README.md is a file, Circle.size is none.
+    paths = {word for word in paths_in(request) if language_of(word) != language_of("Circle.size")}
     for quoted, word in _WORD.findall(request):
         name = (quoted or word).removesuffix("()").strip()
+        if name in paths:
+            continue
         if re.fullmatch(r"[A-Za-z_][\w.:#]*", name) and (quoted or looks_like_code(name)) and "/" not in name:
             names.append(name)
     return list(dict.fromkeys(names))

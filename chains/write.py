@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from chains.choosing import Target
+from chains.choosing import Target, wants
 from chains.composing import Composed, composed
 from chains.context import pack
 from chains.edit_checks import static_checks
@@ -100,6 +100,8 @@ class _Machine:
         self._progress = on_progress
         self._cost = _Cost()
         self._started = time.monotonic()
+        deletes, renames, _ = wants(request)
+        self._removes = deletes or renames
 
     def graph(self) -> Any:
         """The compiled state machine."""
@@ -171,7 +173,8 @@ class _Machine:
         made: Composed | None = None
         checks: list[Check] = []
         try:
-            made = composed(state["written"], state["places"].files, self._material.relations)
+            files, relations = state["places"].files, self._material.relations
+            made = composed(state["written"], files, relations, removes=self._removes)
             checked(made.changes)
             checks.append(Check("applies", True))
         except AgentError as error:
@@ -246,6 +249,8 @@ class _Machine:
             return fence.body(reply), [f"It was cut off after {limit} tokens: write less."]
         if finish == "loop":
             return fence.body(reply), ["It repeats the same lines over and over."]
+        if not fence.body(reply).strip() and not self._removes:
+            return "", ["Nothing was written."]
         return fence.body(reply), []
 
     def _shown(self, files: Mapping[str, FileState], target: Target) -> tuple[str, str]:
@@ -317,7 +322,7 @@ class _Machine:
     # -- checks ----------------------------------------------------------------------------------
 
     def _checked(self, made: Composed) -> tuple[Composed, list[Check]]:
-        checks = static_checks(made.changes, self._material.has_name)
+        checks = static_checks(made.changes, self._material.has_name, removes=self._removes)
         if any(check.failed for check in checks):
             # What does not parse is not worth a run.
             return made, checks
