@@ -134,6 +134,22 @@ def test_the_key_comes_from_one_variable(root: Path, monkeypatch: pytest.MonkeyP
     assert {headers["authorization"] for headers in server.headers} == {"Bearer mine"}
 
 
+def test_doctor_asks_the_server_that_the_settings_name(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check() -> dict[str, str]:
+        main(["doctor", "--repo", str(root), "--json"])
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        return next((one for one in checks if one["name"] == "model server"), {})
+
+    assert check() == {}
+    monkeypatch.setenv("AGENT_ENGINE", "openai")
+    with FakeServer(owner="vllm", window=8_000) as server:
+        monkeypatch.setenv("AGENT_BASE_URL", server.url)
+        assert check()["state"] == "ok"
+    assert check()["state"] == "fail"
+
+
 def test_the_switch_alone_asks_for_an_address(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", QUESTION, "--repo", str(root), "--engine", "openai"]) == 2
     assert "--base-url http://127.0.0.1:8080/v1" in capsys.readouterr().err

@@ -77,13 +77,16 @@ def diagnose(repo: Path) -> Iterator[Check]:
         "llama.cpp": _llama,
         "gpu": _gpu,
         "language model": _language_model,
+        "model server": _server,
         "embedding model": _embedding_model,
         "repository": partial(_repository, repo),
         "index": partial(_index, repo),
     }
     for name, look in looks.items():
         try:
-            yield look()
+            found = look()
+            if found.text:
+                yield found
         except AgentError as error:
             yield Check(name, FAIL, error.message, error.remedy)
         except (ImportError, OSError, sqlite3.Error) as error:
@@ -113,6 +116,20 @@ def _git() -> Check:
         )
         return Check("git", WARN, known, "update git before reading repositories of people you do not trust")
     return Check("git", OK, text)
+
+
+def _server() -> Check:
+    """The server that the user's settings name; without text where they name none."""
+    from agent.chosen_model import ChosenModel
+    from agent.config import load_settings, silence_tracing
+
+    model = ChosenModel(load_settings(), lambda event: None)
+    if model.is_local:
+        return Check("model server", OK, "")
+    silence_tracing()
+    model.llm.load()
+    notes = model.take_notes()
+    return Check("model server", WARN if notes else OK, " ".join((model.choice, *notes)))
 
 
 def _sqlite() -> Check:
