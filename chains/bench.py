@@ -96,14 +96,7 @@ def bench(
         tell(1, total, "as chosen")
         ids = _prompt(runtime, options)
         rates, written = measured(runtime, ids)
-        done: list[Trial] = []
-        for number, (setting, value, changed) in enumerate(planned):
-            tell(2 + number, total, f"{setting} {value}")
-            try:
-                runtime.remake(info, changed)
-            except (ModelError, UsageError):
-                break  # no memory for this one, and the weights are gone with it
-            done.append(Trial(setting, value, measured(runtime, ids, written)[0]))
+        done = list(_tried(runtime, info, planned, ids, written, lambda at, what: tell(2 + at, total, what)))
         again = rates
         if len(done) == len(planned) > 0:
             tell(total - 1, total, "as chosen, again")
@@ -112,30 +105,56 @@ def bench(
     finally:
         runtime.close()
     tell(total, total, "")
-    bandwidth = memory_bandwidth(options.n_threads)
+    found = _concluded(info, options, rates, again, done)
+    return replace(found, load_seconds=round(load_seconds, 2), read_tokens=len(ids), written_tokens=written)
+
+
+def _tried(
+    runtime: Runtime,
+    info: GgufInfo,
+    planned: Sequence[tuple[str, str, LoadOptions]],
+    ids: Sequence[int],
+    written: int,
+    tell: Callable[[int, str], None],
+) -> Iterator[Trial]:
+    """Each setting in turn, as far as there is memory: where there is none, the weights go with it."""
+    for number, (setting, value, changed) in enumerate(planned):
+        tell(number, f"{setting} {value}")
+        try:
+            runtime.remake(info, changed)
+        except (ModelError, UsageError):
+            return
+        yield Trial(setting, value, measured(runtime, ids, written)[0])
+
+
+def _concluded(
+    info: GgufInfo, options: LoadOptions, rates: Rates, again: Rates, done: Sequence[Trial]
+) -> Bench:
+    """What the measurements come to; the caller knows how much was read and written."""
     noise = _differ(rates, again)
-    rates = Rates(max(rates.reading, again.reading), max(rates.writing, again.writing))
+    best = Rates(max(rates.reading, again.reading), max(rates.writing, again.writing))
+    bandwidth = memory_bandwidth(options.n_threads)
     limit = bandwidth / max(1, bytes_of_token(info))
     return Bench(
-        model=path.name,
+        model=info.path.name,
         quantization=info.quantization,
         file_bytes=info.file_bytes,
         parameters=info.parameter_count,
-        load_seconds=round(load_seconds, 2),
+        load_seconds=0.0,
         threads=options.n_threads,
         n_batch=options.n_batch,
         flash_attn=options.flash_attn,
         kv=options.type_k,
         gpu_layers=options.n_gpu_layers,
-        read_tokens=len(ids),
-        written_tokens=written,
-        rates=rates,
+        read_tokens=0,
+        written_tokens=0,
+        rates=best,
         bandwidth=round(bandwidth),
         limit=round(limit, 2),
-        share=round(rates.writing / limit, 3),
+        share=round(best.writing / limit, 3),
         noise=round(noise, 3),
         trials=tuple(done),
-        advice=tuple(advice(rates, done, noise)),
+        advice=tuple(advice(best, done, noise)),
     )
 
 

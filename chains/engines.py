@@ -6,8 +6,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -17,18 +17,16 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import Field, PrivateAttr, SecretStr
 
 from chains import estimates
 from chains import tools as calling
-from chains.bound import BoundChat
-from chains.connection import Connection, Request, Turn
+from chains.connection import Request, Turn
 from chains.conversation import conversation
-from chains.endpoints import Endpoint, endpoint
 from chains.families import Message, alternating
 from chains.forms import form_of
 from chains.infill import Hole
-from chains.servers import ASSUMED_WINDOW, LLAMA_CPP, Server, Told, http_client, likeliest
+from chains.server_base import ConnectedModel
+from chains.servers import LLAMA_CPP, likeliest
 from indexers.errors import ContextTooSmall, ModelError, UsageError
 
 DEFAULT_MAX_TOKENS = 1_024
@@ -46,17 +44,6 @@ _CALL_OPTIONS = frozenset(
 )
 
 
-@dataclass(slots=True)
-class _State:
-    """What copies of a `ServerModel` share: the connection, and what was learnt of the server."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    server: Server | None = None
-    connection: Connection | None = None
-    said: list[str] = field(default_factory=list)
-    lacks: set[str] = field(default_factory=set)
-
-
 @dataclass(frozen=True, slots=True)
 class Filled:
     """What a server's own infilling gave: the text, why it ended, tokens read and written."""
@@ -67,246 +54,12 @@ class Filled:
     written: int
 
 
-class ServerModel(BoundChat):
+class ServerModel(ConnectedModel):
     """A model behind an OpenAI-compatible server; the first call or `load()` asks the server about itself.
 
     Calls take the same keyword arguments as those of `LlamaCpp`. A grammar, a schema or tools are handed to servers
     that hold a model to them; otherwise the answer is checked, and asked for again with what was wrong with it.
     """
-
-    base_url: str
-    model: str = ""
-    """The server's name for the model; empty takes its only one."""
-    api_key: SecretStr | None = None
-    n_ctx: int = 0
-    """Context window in tokens; 0 asks the server."""
-    timeout: float = DEFAULT_SECONDS
-    """Seconds that may pass without a byte: reading a prompt is silent."""
-    max_tokens: int = DEFAULT_MAX_TOKENS
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
-    on_send: Callable[[str, int], None] | None = Field(default=None, exclude=True)
-    """Called with the host and the tokens sent, each time that anything goes to another machine."""
-    on_note: Callable[[str], None] | None = Field(default=None, exclude=True)
-    """Called with what a person should know of the server, once for each."""
-
-    _state: _State = PrivateAttr(default_factory=_State)
-
-    def model_post_init(self, context: Any) -> None:
-        """Import what connects now: two threads that import LangChain's packages at once can get half a module."""
-        super().model_post_init(context)
-        import langchain_openai.chat_models.base  # noqa: F401
-
-    # -- the server --------------------------------------------------------------------------------
-
-    @property
-    def where(self) -> Endpoint:
-        """The server's address."""
-        return endpoint(self.base_url)
-
-    def load(self) -> None:
-        """Ask the server about itself, once; safe to call from several threads.
-
-        :raises ModelError: nobody answers, the key is refused, or the server has no such model.
-        """
-        with self._state.lock:
-            if self._state.connection is not None:
-                return
-            key = self.api_key.get_secret_value() if self.api_key else ""
-            server = Server(self.where, key)
-            told = server.told(self.model)
-            client = self._connected(told.model, key)
-            self._state.server = server
-            self._state.connection = Connection(self.where, told, client, self.timeout, self._note)
-        if not self.where.loopback and not self.where.encrypted:
-            self._note(f"What goes to {self.where.host} is not encrypted: anybody on the way can read it.")
-        if not (self.n_ctx or told.window):
-            self._note(
-                f"{self.where.host} does not say how large its context window is; {ASSUMED_WINDOW:,} tokens are "
-                "assumed. Tell the real one: --context N"
-            )
-
-    def _connected(self, model: str, key: str) -> Any:
-        from langchain_openai.chat_models.base import BaseChatOpenAI
-
-        # Everything that the SDK would look up in the environment is given, so that nothing goes elsewhere.
-        return BaseChatOpenAI(
-            model=model,
-            base_url=self.where.base_url,
-            api_key=SecretStr(key or "none"),
-            http_client=http_client(self.where, self.timeout),
-            timeout=self.timeout,
-            max_retries=0,
-            openai_proxy=None,
-        )
-
-    def close(self) -> None:
-        """Forget the server; the next call asks it again."""
-        with self._state.lock:
-            self._state.connection = self._state.server = None
-
-    @property
-    def _connection(self) -> Connection:
-        while True:
-            self.load()
-            connection = self._state.connection
-            if connection is not None:
-                return connection
-
-    @property
-    def _told(self) -> Told:
-        return self._connection.told
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of the server."""
-        return tuple(self._state.said)
-
-    def _note(self, note: str) -> None:
-        if note not in self._state.said:
-            self._state.said.append(note)
-            if self.on_note is not None:
-                self.on_note(note)
-
-    @property
-    def label(self) -> str:
-        """The model's name, and its server."""
-        name = self._state.connection.told.model if self._state.connection else self.model or "model"
-        short = name.replace("\\", "/").rpartition("/")[2] if name.lower().endswith(".gguf") else name
-        return f"{short} at {self.where.host}"
-
-    @property
-    def choice(self) -> str:
-        """Which server it is and what is known of its window, on one line; empty before it was asked."""
-        connection = self._state.connection
-        if connection is None:
-            return ""
-        counted = "counted by the server" if self.counts_exactly else "estimated"
-        kind = connection.told.kind or "a server"
-        return f"{kind} at {self.where.host}, window {self.context_window:,} tokens, tokens {counted}"
-
-    @property
-    def model_name(self) -> str:
-        """LangChain's name for `label`."""
-        return self.label
-
-    @property
-    def parameter_count(self) -> int:
-        """How many weights the model has, as its server or its name says; 0 where neither does."""
-        return self._told.parameters
-
-    @property
-    def context_window(self) -> int:
-        """Tokens that prompt and answer may have together: given, measured, told by the server, or assumed."""
-        known = self.n_ctx or self._told.window or ASSUMED_WINDOW
-        return min(known, self._connection.measured or known)
-
-    # -- tokens ------------------------------------------------------------------------------------
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text by the server's tokenizer where it may be asked, else at most so many.
-
-        Servers on other machines are not asked: what is only considered for a prompt does not leave this one.
-        """
-        told, server = self._told, self._state.server
-        if server is not None and server.counts(told.kind):
-            found = server.count(told.kind, told.model, text)
-            if found is not None:
-                return found
-        return estimates.at_most(text)
-
-    @property
-    def counts_exactly(self) -> bool:
-        """Whether `count_tokens` asks the server's tokenizer."""
-        kind, server = self._told.kind, self._state.server
-        return server is not None and server.counts(kind)
-
-    def get_num_tokens(self, text: str) -> int:
-        """LangChain's name for `count_tokens`."""
-        return self.count_tokens(text)
-
-    def get_num_tokens_from_messages(
-        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
-    ) -> int:
-        """Tokens of a conversation, with something for its framing, which the server does."""
-        return self._counted(conversation(messages))
-
-    def _counted(self, messages: Sequence[Message]) -> int:
-        return sum(self.count_tokens(block) for m in messages for block in m.blocks) + _FRAME_TOKENS * len(
-            messages
-        )
-
-    def prompt_text(self, messages: Sequence[BaseMessage]) -> str:
-        """What is sent, message by message; how it is framed is the server's business."""
-        return "\n".join(f"--- {m.role}\n{m.text}" for m in alternating(conversation(messages)))
-
-    def next_probabilities(
-        self, messages: Sequence[BaseMessage], words: Sequence[str], cancel: threading.Event | None = None
-    ) -> Mapping[str, float] | None:
-        """The share of each word among all that could begin the answer, of the twenty likeliest that a server tells.
-
-        None where it does not, or when cancelled.
-        """
-        connection, server = self._connection, self._state.server
-        if server is None or "logprobs" in self._state.lacks or (cancel is not None and cancel.is_set()):
-            return None
-        listed = alternating(conversation(messages))
-        self._turn(listed, 1)
-        body = {
-            "model": connection.told.model,
-            "messages": [{"role": message.role, "content": message.text} for message in listed],
-            "max_tokens": 1,
-            "temperature": 0.0,
-            "logprobs": True,
-            "top_logprobs": 20,
-        }
-        reply = server.ask(f"{self.where.base_url}/chat/completions", body, self.timeout)
-        shares = likeliest(reply.get("choices", 0, "logprobs", "content", 0, "top_logprobs"))
-        if shares is None:
-            self._state.lacks.add("logprobs")
-            self._note(
-                f"{self.where.host} does not say how likely a word is: findings are not asked about twice."
-            )
-            return None
-        return {word: shares.get(word, 0.0) for word in words}
-
-    def infill(self, hole: Hole, before: Sequence[tuple[str, str]], max_tokens: int) -> Filled | None:
-        """The server's own infilling; None where it has none, or its model was not trained to.
-
-        :param before: other files' paths and texts that help.
-        """
-        connection, server = self._connection, self._state.server
-        if connection.told.kind != LLAMA_CPP or server is None or "infill" in self._state.lacks:
-            return None
-        counted = sum(
-            self.count_tokens(text) for text in (hole.prefix, hole.suffix, *(text for _, text in before))
-        )
-        if not self.where.loopback and self.on_send is not None:
-            self.on_send(self.where.host, counted)
-        body = {
-            "input_prefix": hole.prefix,
-            "input_suffix": hole.suffix,
-            "input_extra": [{"filename": path, "text": text} for path, text in before],
-            "n_predict": max_tokens,
-            "temperature": self.temperature,
-        }
-        reply = server.ask(f"{self.where.root}/infill", body, self.timeout)
-        text = reply.get("content")
-        if not isinstance(text, str):
-            if reply.status == 0:
-                raise ModelError(
-                    f"{self.where.host} did not answer: {reply.problem}", "Look into the server's log."
-                )
-            self._state.lacks.add("infill")
-            return None
-        limited = reply.get("stop_type") == "limit"
-        read, written = reply.get("tokens_evaluated"), reply.get("tokens_predicted")
-        return Filled(text, "length" if limited else "stop", read or 0, written or 0)
 
     # -- LangChain ---------------------------------------------------------------------------------
 
@@ -379,6 +132,71 @@ class ServerModel(BoundChat):
             for name in _SAMPLING
         }
         return {name: value for name, value in chosen.items() if value is not None}
+
+    # -- beside chatting -----------------------------------------------------------------------------
+
+    def next_probabilities(
+        self, messages: Sequence[BaseMessage], words: Sequence[str], cancel: threading.Event | None = None
+    ) -> Mapping[str, float] | None:
+        """The share of each word among all that could begin the answer, of the twenty likeliest that a server tells.
+
+        None where it does not, or when cancelled.
+        """
+        connection, server = self._connection, self._state.server
+        if server is None or "logprobs" in self._state.lacks or (cancel is not None and cancel.is_set()):
+            return None
+        listed = alternating(conversation(messages))
+        self._turn(listed, 1)
+        body = {
+            "model": connection.told.model,
+            "messages": [{"role": message.role, "content": message.text} for message in listed],
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "logprobs": True,
+            "top_logprobs": 20,
+        }
+        reply = server.ask(f"{self.where.base_url}/chat/completions", body, self.timeout)
+        shares = likeliest(reply.get("choices", 0, "logprobs", "content", 0, "top_logprobs"))
+        if shares is None:
+            self._state.lacks.add("logprobs")
+            self._note(
+                f"{self.where.host} does not say how likely a word is: findings are not asked about twice."
+            )
+            return None
+        return {word: shares.get(word, 0.0) for word in words}
+
+    def infill(self, hole: Hole, before: Sequence[tuple[str, str]], max_tokens: int) -> Filled | None:
+        """The server's own infilling; None where it has none, or its model was not trained to.
+
+        :param before: other files' paths and texts that help.
+        """
+        connection, server = self._connection, self._state.server
+        if connection.told.kind != LLAMA_CPP or server is None or "infill" in self._state.lacks:
+            return None
+        counted = sum(
+            self.count_tokens(text) for text in (hole.prefix, hole.suffix, *(text for _, text in before))
+        )
+        if not self.where.loopback and self.on_send is not None:
+            self.on_send(self.where.host, counted)
+        body = {
+            "input_prefix": hole.prefix,
+            "input_suffix": hole.suffix,
+            "input_extra": [{"filename": path, "text": text} for path, text in before],
+            "n_predict": max_tokens,
+            "temperature": self.temperature,
+        }
+        reply = server.ask(f"{self.where.root}/infill", body, self.timeout)
+        text = reply.get("content")
+        if not isinstance(text, str):
+            if reply.status == 0:
+                raise ModelError(
+                    f"{self.where.host} did not answer: {reply.problem}", "Look into the server's log."
+                )
+            self._state.lacks.add("infill")
+            return None
+        limited = reply.get("stop_type") == "limit"
+        read, written = reply.get("tokens_evaluated"), reply.get("tokens_predicted")
+        return Filled(text, "length" if limited else "stop", read or 0, written or 0)
 
     # -- one answer --------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ HEAVY = {
 LANGCHAIN_MODULES = {
     "chains/connection.py",
     "chains/engines.py",
+    "chains/server_base.py",
     "chains/bound.py",
     "chains/conversation.py",
     "chains/deep.py",
@@ -50,7 +51,7 @@ DOORS: dict[str, set[str]] = {
     "langchain": {"chains/deep.py"},
     "httpx2": {"chains/servers.py", "agent/web.py"},
     "openai": {"chains/server_errors.py"},
-    "langchain_openai": {"chains/engines.py"},
+    "langchain_openai": {"chains/server_base.py"},
     "langgraph": {"chains/deep.py", "chains/write.py"},
     "pyflakes": {"chains/edit_checks.py"},
     # A styled text is a value; only output prints it.
