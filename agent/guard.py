@@ -29,6 +29,8 @@ from indexers.errors import AgentError
 Work = Callable[[], Iterator[ReviewReport]]
 # What the work may take beyond its own deadline, for the report to be written, in seconds.
 GRACE_SECONDS = 0.4
+# How long its end is waited for, and how often it is looked at.
+_BURIAL_SECONDS, _NAP_SECONDS = 0.3, 0.002
 _PR_SET_PDEATHSIG = 1
 _READ = 1 << 16
 _FAILED = 70
@@ -46,13 +48,12 @@ def guarded(work: Work, *, started: float, deadline: float) -> ReviewReport:
         *_, report = work()
         return report
     descriptor, pid = _forked(work)
-    status: int | None = None
     try:
         messages, ended = _listen(descriptor, started + deadline + GRACE_SECONDS)
     finally:
         os.close(descriptor)
         _kill(pid)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = _status(pid)
     return _concluded(messages, ended, status, time.monotonic() - started)
 
 
@@ -176,6 +177,17 @@ def _send(descriptor: int, message: dict[str, Any]) -> None:
     data = json.dumps(message).encode("ascii") + b"\n"
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def _status(pid: int) -> int:
+    """How a killed process ended; where the system takes its time with that, it is not waited for."""
+    end = time.monotonic() + _BURIAL_SECONDS
+    while time.monotonic() < end:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(_NAP_SECONDS)
+    return -signal.SIGKILL
 
 
 def _kill(pid: int) -> None:

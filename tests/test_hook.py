@@ -28,7 +28,7 @@ Done = subprocess.CompletedProcess[str]
 def environment(agent_home: Path) -> dict[str, str]:
     """What a person's shell has, and no model: the checks alone are under test."""
     agent_home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (agent_home / "config.toml").write_text('review_model = "none"\n')
+    (agent_home / "config.toml").write_text('review_model = "none"\nreview_deadline = 300\n')
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(agent_home.parent),
