@@ -26,6 +26,8 @@ NO_MODEL = "none"
 _FETCH = "none is installed; agent models pull NAME fetches one"
 # Context and prompt of one hunk, its answer and a second question fit.
 _N_CTX = 4_096
+# Taken unasked from this size on: Qwen2.5-Coder-0.5B found none of 39 faults of QuixBugs (tests/benchmarks/review.py).
+_LEAST_PARAMETERS = 1_000_000_000
 # Room for the head of every prompt and the last few hundred hunks of a small model.
 _KV_BYTES = 200_000_000
 
@@ -95,15 +97,20 @@ def identity_of(path: Path) -> str:
 def _path(settings: Settings, name: str | None) -> Path | None:
     """The file of the model; None where none is installed.
 
-    :raises ModelError: the named one is not.
+    :raises ModelError: the named one is not, or all that nobody named are too small.
     """
     from agent import models
     from agent.hardware import detect
+    from chains.gguf import read_gguf
 
     directories = [Path(directory) for directory in settings.models_dirs]
     wanted = name or settings.review_model or settings.model
     if wanted is None:
         best = models.choose_default(detect().memory_available, directories)
+        if best is not None and read_gguf(str(best.path)).parameter_count < _LEAST_PARAMETERS:
+            raise ModelError(
+                f"{best.base} is too small to review; --model {best.base} lets it try all the same"
+            )
         return best.path if best is not None else None
     path = models.find(wanted, directories)
     if path is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,21 @@ def test_the_likelihood_of_words_is_a_share(smollm_gguf: Path) -> None:
     assert odds({"yes": 0.2, "no": 0.6}, ("yes",), ("no",)) == pytest.approx(0.25)
     assert odds({}, ("yes",), ("no",)) is None
     model.close()
+
+
+@pytest.mark.model
+def test_a_model_too_small_to_review_is_taken_only_where_it_is_named(
+    smollm_gguf: Path, tmp_path: Path, install_models: Callable[..., None]
+) -> None:
+    from agent.config import Settings
+    from agent.review_model import ReviewModelFile, installed
+    from chains.review import Verdict
+
+    install_models(smollm_gguf)
+    unasked = installed(Settings(), None)
+    assert isinstance(unasked, Verdict) and "too small to review" in unasked.detail
+    for named in (
+        installed(Settings(), "smollm2-135m-instruct"),
+        installed(Settings(model=str(smollm_gguf)), None),
+    ):
+        assert isinstance(named, ReviewModelFile) and named.path.samefile(smollm_gguf)
