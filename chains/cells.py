@@ -5,13 +5,21 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from chains.ggml_types import PLAIN_KV
+
 # Sequences of a context: the prompt, spans that wait to be joined to it, and one to copy through.
 MAIN, WAITING, WORK = 0, 1, 2
 SEQUENCES = 3
+_QUANTISED_HEADS = 64
 
 
 class CellsError(Exception):
     """llama.cpp does not take a state: it is of another model or build, or there is no room for it."""
+
+
+def turns(type_k: str, key_length: int) -> bool:
+    """Whether llama.cpp turns keys kept so: 0.3.36 crashes over quantised ones of heads that 64 does not divide."""
+    return type_k in PLAIN_KV or key_length % _QUANTISED_HEADS == 0
 
 
 class Cells:
@@ -20,7 +28,8 @@ class Cells:
     Positions are those of the prompt. The caller sees to it that the spans it names are there.
     """
 
-    def __init__(self, library: Any, context: Any, model: Any) -> None:
+    def __init__(self, library: Any, context: Any, model: Any, *, shifts: bool = True) -> None:
+        """:param shifts: whether keys may be turned at all; see `turns`."""
         self._lib = library
         self._ctx = context
         self._memory = library.llama_get_memory(context)
@@ -30,7 +39,7 @@ class Cells:
             or library.llama_model_is_hybrid(model)
             or library.llama_model_n_swa(model) > 0
         )
-        self.shifts = self.spans and bool(library.llama_memory_can_shift(self._memory))
+        self.shifts = shifts and self.spans and bool(library.llama_memory_can_shift(self._memory))
 
     def save(self, start: int, end: int) -> memoryview:
         """The state of the prompt's cells from `start` to `end`. Nothing may wait to be shifted.

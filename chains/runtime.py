@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from chains.cells import SEQUENCES, Cells
+from chains.cells import SEQUENCES, Cells, turns
 from chains.ggml_types import KV_TYPES, PLAIN_KV, TENSOR_TYPES
 from chains.gguf import GgufInfo
 from indexers.errors import ModelError, UsageError
@@ -234,7 +234,8 @@ class Runtime:
             self._lib.llama_set_adapters_lora(self._ctx, pointers, 1, (ctypes.c_float * 1)(1.0))
         self.load_log = _log.text()
         self._memory = self._lib.llama_get_memory(self._ctx)
-        self.cells = Cells(self._lib, self._ctx, self._model)
+        shifts = turns(options.type_k, info.key_length)
+        self.cells = Cells(self._lib, self._ctx, self._model, shifts=shifts)
         self.n_batch = min(options.n_batch, self.n_ctx)
         self._batch = self._lib.llama_batch_init(self.n_batch, 0, 1)
         self._closing = weakref.finalize(self, _free, self._lib, self._ctx, self._model, self._batch)
