@@ -12,11 +12,10 @@ from chains.regions import Region
 CHANGE, ADD, CREATE, DELETE, RENAME = "change", "add after", "create", "delete", "rename"
 DONE = "done"
 # A path that a grammar lets a model write: nothing in it that policy would refuse for a character.
-_PATH_CHAR = "[A-Za-z0-9_.-]"
-_LONGEST_NAME, _DEEPEST = 60, 4
-_PATH = re.compile(
-    rf"{_PATH_CHAR}{{1,{_LONGEST_NAME}}}(?:/{_PATH_CHAR}{{1,{_LONGEST_NAME}}}){{0,{_DEEPEST}}}"
-)
+# Nor begins a name with a dot: no `..`, no `.git`, nothing hidden.
+_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}"
+_DEEPEST = 4
+_PATH = re.compile(rf"{_NAME}(?:/{_NAME}){{0,{_DEEPEST}}}")
 _WANTS_DELETE = re.compile(r"\b(?:delete|remove|drop)\b", re.IGNORECASE)
 _WANTS_RENAME = re.compile(r"\b(?:rename|move)\b", re.IGNORECASE)
 _WANTS_NEW = re.compile(r"\b(?:add|create|write|new|introduce|make|generate|implement)\b", re.IGNORECASE)
@@ -88,7 +87,7 @@ class Menu:
                 lines.append(f'"{ADD} " place')
         if self.new_paths or self.folders:
             rules.append(f"fresh ::= {self._fresh()}")
-            rules.append(f"name ::= {_PATH_CHAR}{{1,{_LONGEST_NAME}}}")
+            rules.append(f"name ::= {_NAME}")
             lines.append(f'"{CREATE} " fresh')
         if self.whole and (self.deletes or self.renames):
             rules.append(f"whole ::= {' | '.join(map(literal, self.whole))}")
@@ -96,7 +95,7 @@ class Menu:
             lines += [f'"{RENAME} " whole " to " target'] if self.renames else []
             if self.renames:
                 rules.append(f'target ::= part ("/" part){{0,{_DEEPEST}}}')
-                rules.append(f"part ::= {_PATH_CHAR}{{1,{_LONGEST_NAME}}}")
+                rules.append(f"part ::= {_NAME}")
         rest = f'("\\n" line){{0,{self.most - 1}}} ' if self.most > 1 else ""
         return "\n".join([f'root ::= line {rest}"\\n{DONE}"', f"line ::= {' | '.join(lines)}", *rules]) + "\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from chains.choosing import Target, wants
@@ -16,10 +16,11 @@ from chains.places import Places, find_places
 from chains.policy import checked
 from chains.regions import regions_of, scope_of
 from chains.replies import Fence, margin_of, without_margin
+from chains.speaking import Speaker
 from chains.trials import trial_checks
-from chains.types import Context, Usage
+from chains.types import Context
 from chains.write_prompts import Attempt, choice_messages, draft_messages
-from chains.write_types import Check, Draft, Exchange, Stage, WriteSettings
+from chains.write_types import Check, Draft, Stage, WriteSettings
 from indexers.errors import AgentError
 from indexers.languages import language_of
 from indexers.types import Progress
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _CHOICE_TOKENS = 160
 # A rewritten place may grow by this much: its tokens again, and so many.
 _GROWTH, _ROOM = 2, 400
-_LOOP_LINES, _LOOPS = 3, 8
 NO_CHANGE = "The model left the code as it is: it may be there already."
 
 
@@ -48,14 +48,6 @@ class _State(TypedDict, total=False):
     round: int
     reason: str
     stage: Stage
-
-
-@dataclass(slots=True)
-class _Cost:
-    """What the model has cost so far, and what was said."""
-
-    usage: Usage = field(default_factory=Usage)
-    exchanges: list[Exchange] = field(default_factory=list)
 
 
 def write(
@@ -98,7 +90,7 @@ class _Machine:
         self._model = model
         self._settings = settings
         self._progress = on_progress
-        self._cost = _Cost()
+        self._speaker = Speaker(model, on_progress)
         self._started = time.monotonic()
         deletes, renames, _ = wants(request)
         self._removes = deletes or renames
@@ -143,15 +135,15 @@ class _Machine:
         """Say which places to change: those that the request names, else those that the model picks."""
         began, places = time.monotonic(), state["places"]
         targets: Sequence[Target] = places.direct
-        before = self._cost.usage.completion_tokens
+        before = self._speaker.usage.completion_tokens
         if not targets:
             menu = replace(places.menu, most=self._settings.targets)
             messages = choice_messages(self._request, state["context"].sources, menu)
-            reply, _ = self._say("choose", messages, menu.grammar(), _CHOICE_TOKENS)
+            reply, _ = self._speaker.say("choose", messages, menu.grammar(), _CHOICE_TOKENS)
             targets = menu.read(reply)
         reason = "" if targets else "The model chose no place to change."
         detail = "; ".join(target.label for target in targets) or reason
-        tokens = self._cost.usage.completion_tokens - before
+        tokens = self._speaker.usage.completion_tokens - before
         return {
             "targets": tuple(targets),
             "reason": reason,
@@ -211,7 +203,7 @@ class _Machine:
     # -- the model -------------------------------------------------------------------------------
 
     def _written(self, state: _State, stage: str, targets: Sequence[Target]) -> _State:
-        began, before = time.monotonic(), self._cost.usage.completion_tokens
+        began, before = time.monotonic(), self._speaker.usage.completion_tokens
         written, problems = dict(state.get("written", {})), {}
         for target in targets:
             attempt = None
@@ -221,7 +213,7 @@ class _Machine:
             written[target] = code
             problems[target] = found
         number = state.get("round", 0) + 1
-        tokens = self._cost.usage.completion_tokens - before
+        tokens = self._speaker.usage.completion_tokens - before
         detail = f"round {number}: " + "; ".join(target.label for target in targets)
         return {
             "written": written,
@@ -244,7 +236,7 @@ class _Machine:
         limit = self._settings.max_tokens
         if target.kind is Kind.REPLACE:
             limit = min(limit, _GROWTH * self._model.count_tokens(shown) + _ROOM)
-        reply, finish = self._say(stage, messages, fence.grammar(), limit, fence)
+        reply, finish = self._speaker.say(stage, messages, fence.grammar(), limit, fence)
         if finish == "length":
             return fence.body(reply), [f"It was cut off after {limit} tokens: write less."]
         if finish == "loop":
@@ -261,63 +253,6 @@ class _Machine:
         shown = text.shown(region.start_line, region.end_line)
         around = scope_of(regions_of(region.path, text.text, language_of(region.path, text.lines[0])), region)
         return without_margin(shown, margin_of(shown)), around.first if around else ""
-
-    def _say(
-        self, stage: str, messages: Sequence[Any], grammar: str, limit: int, fence: Fence | None = None
-    ) -> tuple[str, str]:
-        """What the model answers, and why it ended: stop, length, cancelled, or loop."""
-        began, pieces, finish = time.monotonic(), list[str](), ""
-        usage: Mapping[str, Any] = {}
-        first = 0.0
-        stream = self._model.stream(list(messages), grammar=grammar, max_tokens=limit)
-        for chunk in stream:
-            if chunk.text:
-                first = first or time.monotonic() - began
-                pieces.append(chunk.text)
-                self._progress(Progress(stage, len(pieces), limit))
-            usage = chunk.usage_metadata or usage
-            finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
-            if chunk.text and "\n" in chunk.text and loops("".join(pieces)):
-                finish = "loop"
-                getattr(stream, "close", lambda: None)()
-                break
-        reply = "".join(pieces)
-        if fence is not None and fence.closes(reply):
-            finish = "stop"
-        self._count(stage, messages, reply, usage, finish, first, len(pieces), time.monotonic() - began)
-        return reply, finish
-
-    def _count(
-        self,
-        stage: str,
-        messages: Sequence[Any],
-        reply: str,
-        usage: Mapping[str, Any],
-        finish: str,
-        first: float,
-        pieces: int,
-        seconds: float,
-    ) -> None:
-        total = self._cost.usage
-        cached = int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0)
-        own = Usage(
-            int(usage.get("input_tokens", 0)),
-            cached,
-            int(usage.get("output_tokens", pieces)),
-            first,
-            seconds,
-            finish,
-        )
-        self._cost.usage = Usage(
-            total.prompt_tokens + own.prompt_tokens,
-            total.cached_tokens + own.cached_tokens,
-            total.completion_tokens + own.completion_tokens,
-            total.first_token_seconds or own.first_token_seconds,
-            total.seconds + own.seconds,
-            own.finish_reason,
-        )
-        prompt = "\n\n".join(f"<{message.type}>\n{message.text}" for message in messages)
-        self._cost.exchanges.append(Exchange(stage, prompt, reply, own))
 
     # -- checks ----------------------------------------------------------------------------------
 
@@ -362,26 +297,15 @@ class _Machine:
         """The draft that the machine ended with, with what it cost."""
         found = state.get("best") or Draft(self._request, reason=state.get("reason", ""))
         context = state.get("context", Context(()))
-        usage = replace(self._cost.usage, seconds=round(time.monotonic() - self._started, 3))
+        usage = replace(self._speaker.usage, seconds=round(time.monotonic() - self._started, 3))
         return replace(
             found,
             rounds=state.get("round", 0),
             sources=context.sources,
             dropped=context.dropped,
             usage=usage,
-            exchanges=tuple(self._cost.exchanges),
+            exchanges=tuple(self._speaker.exchanges),
         )
-
-
-def loops(text: str) -> bool:
-    """Whether the last lines of a text have been said many times in a row."""
-    lines = [line for line in text.split("\n")[:-1] if line.strip()]
-    for size in range(1, _LOOP_LINES + 1):
-        last = lines[-size:]
-        repeated = lines[-size * _LOOPS :]
-        if len(repeated) == size * _LOOPS and repeated == last * _LOOPS:
-            return True
-    return False
 
 
 def _rank(draft: Draft) -> tuple[bool, bool, int]:

@@ -14,6 +14,7 @@ from repos import git, make_repo, write
 
 import chains.apply
 import chains.journal
+import chains.placing
 from chains.apply import ChangedError, apply, recover, undo
 from chains.edits import FileChange, FileState
 from chains.jail import state_of
@@ -229,7 +230,7 @@ def killed(name: str) -> None:
 
 
 def patched(patch: pytest.MonkeyPatch, failing: Failing) -> Failing:
-    for module in (chains.apply, chains.journal, chains.jail):
+    for module in (chains.apply, chains.journal, chains.jail, chains.placing):
         patch.setattr(module, "os", failing)
     return failing
 

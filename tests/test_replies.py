@@ -14,7 +14,7 @@ from chains.fitting import fitted
 from chains.llm import LlamaCpp
 from chains.regions import named, near, regions_of, scope_of
 from chains.replies import Fence, fenced_code, margin_of, with_margin, without_margin
-from chains.write import loops
+from chains.speaking import loops
 
 
 @pytest.mark.parametrize(

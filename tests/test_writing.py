@@ -33,6 +33,13 @@ from indexers.git import Repository
 from tests.repos import git, make_repo, write
 from tests.test_api import ScriptedModel
 
+
+class NamedModel(ScriptedModel):
+    """The scripted model under the name that a facade tells."""
+
+    label: str = "scripted"
+
+
 FILES = {
     "src/pause.py": "import time\n\n\ndef pause(seconds):\n    time.sleep(seconds)\n",
     "src/retry.py": "from .pause import pause\n\n\ndef retry(call):\n    pause(1)\n    return call()\n",
@@ -50,7 +57,7 @@ def root(tmp_path: Path) -> Path:
 
 def opened(root: Path, *script: str) -> Agent:
     agent = Agent.open(root, settings=replace(load_settings(root, {}), embedder="hash"))
-    agent.model._llm = ScriptedModel(script=script)  # type: ignore[assignment]
+    agent.model._llm = NamedModel(script=script)  # type: ignore[assignment]
     return agent
 
 
@@ -177,7 +184,7 @@ def test_the_next_command_ends_what_a_killed_one_began(root: Path, monkeypatch: 
     def killed(*_: Any) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(chains.apply, "_put", killed)
+    monkeypatch.setattr(chains.apply, "put", killed)
     with pytest.raises(SystemExit):
         proposal.apply()
     monkeypatch.undo()

@@ -49,7 +49,7 @@ CASES = Path(__file__).with_name("edit_cases.json")
 REPOSITORIES = ("pallets/click", "psf/requests", "encode/starlette", "simonw/sqlite-utils")
 OURS, BLIND, BLOCKS = "ours", "blind", "blocks"
 ARMS = (OURS, BLIND, BLOCKS)
-_LEAST, _MOST, _EACH = 5, 25, 12
+_LEAST, _MOST, _EACH = 5, 25, 9
 _SECONDS, _ROUNDS = 60.0, 3
 _BLOCK = re.compile(r"<<<<<<< SEARCH\n(.*?)\n?=======\n(.*?)\n?>>>>>>> REPLACE", re.DOTALL)
 _ASK = (
@@ -150,28 +150,32 @@ def find_cases(repos: Path, python: str, repository: str) -> Iterator[Case]:
             text=True,
             check=True,
         ).stdout.strip()
-        tests = sorted(path for path in tree.rglob("test_*.py") if "tests" in path.parts)
-        good = [path for path in tests if tested(tree, python, str(path.relative_to(tree)))]
+        tests = {
+            str(path.relative_to(tree)): path.read_text(errors="replace")
+            for path in sorted(tree.rglob("test_*.py"))
+            if "tests" in path.parts
+        }
+        good: dict[str, bool] = {}
         count = 0
         for path, name in _candidates(tree):
             if count >= _EACH:
                 return
             last = name.split(".")[-1]
-            near = [test for test in good if re.search(rf"\b{last}\b", test.read_text(errors="replace"))][:3]
+            near = sorted(
+                (t for t in tests if re.search(rf"\b{last}\b", tests[t])), key=lambda t: len(tests[t])
+            )[:2]
             text = (tree / path).read_text()
             without = blanked(text, name)
-            if not near or without is None:
-                continue
-            (tree / path).write_text(without)
-            failing = [
-                str(test.relative_to(tree))
-                for test in near
-                if not tested(tree, python, str(test.relative_to(tree)))
-            ]
-            (tree / path).write_text(text)
-            if failing:
-                count += 1
-                yield Case(repository, commit, path, name, failing[0])
+            for test in near if without is not None else ():
+                if test not in good:
+                    good[test] = tested(tree, python, test)
+                (tree / path).write_text(without or text)
+                noticed = good[test] and not tested(tree, python, test)
+                (tree / path).write_text(text)
+                if noticed:
+                    count += 1
+                    yield Case(repository, commit, path, name, test)
+                    break
 
 
 def _candidates(tree: Path) -> list[tuple[str, str]]:
@@ -353,6 +357,9 @@ def main() -> None:
     parser.add_argument("--repos", type=Path, required=True)
     parser.add_argument("--python", required=True)
     parser.add_argument("--find", action="store_true")
+    parser.add_argument(
+        "--only", nargs="*", choices=REPOSITORIES, help="with --find: these repositories alone"
+    )
     parser.add_argument("--model", default="qwen2.5-coder-1.5b-instruct")
     parser.add_argument("--embedder", default="minilm")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)

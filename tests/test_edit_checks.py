@@ -1,0 +1,102 @@
+"""What is told about edits without running them, and the imports that are added."""
+
+from __future__ import annotations
+
+import pytest
+
+from chains.edit_checks import errors_in, static_checks, undefined_in
+from chains.edits import FileChange, FileState
+from chains.imports import import_for, import_row, missing_imports
+
+BEFORE = (
+    "import os\n\n\ndef f(x):\n    return os.fspath(x)\n\n\nclass A:\n    def g(self):\n        return f(1)\n"
+)
+
+
+def change(after: str, before: str | None = BEFORE, path: str = "a.py") -> FileChange:
+    old = FileState(before.encode()) if before is not None else None
+    return FileChange(path, old, FileState(after.encode()))
+
+
+def failed(*changes: FileChange, removes: bool = False) -> list[str]:
+    return [check.name for check in static_checks(changes, removes=removes) if check.failed]
+
+
+def test_what_is_fine() -> None:
+    assert failed(change(BEFORE.replace("f(1)", "f(2)"))) == []
+    assert failed(change("x = 1\n", None)) == []
+
+
+def test_syntax_errors_by_their_line() -> None:
+    broken = change(BEFORE.replace("def f(x):", "def f(x:"))
+    check = static_checks([broken])[0]
+    assert check.failed and "a.py: line 4" in check.detail
+
+
+def test_a_file_that_was_broken_before_may_stay_so_and_get_no_worse() -> None:
+    broken = "def f(:\n    pass\n\n\nx = 1\n"
+    assert failed(change(broken.replace("x = 1", "x = 2"), broken)) == []
+    assert failed(change(broken + "def g(:\n    pass\n", broken)) == ["parses"]
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "good", "bad"),
+    [
+        ("a.json", '{"a": 1}\n', '{"a": 2}\n', '{"a": 2,}\n'),
+        ("a.toml", "a = 1\n", "a = 2\n", "a = \n"),
+        (
+            "a.go",
+            "package a\n\nfunc f() int { return 1 }\n",
+            "package a\n\nfunc f() int { return 2 }\n",
+            "package a\n\nfunc f() int { return 2 \n",
+        ),
+        ("a.js", "function f() { return 1 }\n", "function f() { return 2 }\n", "function f( { return 2 }\n"),
+        ("a.rs", "fn f() -> u8 { 1 }\n", "fn f() -> u8 { 2 }\n", "fn f() -> u8 { 2 \n"),
+    ],
+)
+def test_other_languages(path: str, before: str, good: str, bad: str) -> None:
+    assert failed(change(good, before, path)) == [] and "parses" in failed(change(bad, before, path))
+
+
+def test_json_with_comments_is_judged_as_it_was() -> None:
+    before = '// settings\n{"a": 1}\n'
+    assert failed(change(before.replace("1", "2"), before, "a.json")) == []
+
+
+def test_names_that_nothing_defines() -> None:
+    assert failed(change(BEFORE.replace("f(1)", "missing(1)"))) == ["names exist"]
+    assert failed(change(BEFORE.replace("f(1)", "len([1])"))) == []
+    # What was undefined before is not the edit's fault.
+    old = "def f():\n    return unknown\n"
+    assert failed(change(old.replace("return", "yield"), old)) == []
+    assert failed(change(old + "print(unknown)\n", old)) == ["names exist"]
+
+
+def test_definitions_that_get_lost() -> None:
+    without = BEFORE.partition("class A")[0]
+    assert failed(change(without)) == ["keeps definitions"] and failed(change(without), removes=True) == []
+    moved = [change(without), change("class A:\n    def g(self):\n        return 1\n", None, "b.py")]
+    assert failed(*moved) == []
+
+
+def test_binary_and_broken_bytes_are_no_error() -> None:
+    assert failed(FileChange("a.bin", FileState(b"\0"), FileState(b"\0\1"))) == []
+    assert errors_in("x", "no-such-language") is None and undefined_in("def (") == {}
+
+
+def test_where_imports_go() -> None:
+    assert import_row('"""Doc."""\n\nimport os\nfrom a import (\n    b,\n)\n\nx = 1\n') == 7
+    assert import_row('"""Doc."""\nx = 1\n') == 2 and import_row("x = 1\n") == 1 and import_row("def (") == 1
+
+
+def test_which_imports_are_missing() -> None:
+    text = "import os\nfrom a import b\n"
+    assert missing_imports(
+        text, ["import os", "from  a import b", "from c import b", "import json", "import json"]
+    ) == ["import json"]
+
+
+def test_imports_of_the_standard_library() -> None:
+    assert import_for("json", "a.py", None) == "import json"
+    assert import_for("Path", "a.py", None) == "from pathlib import Path"
+    assert import_for("unheard_of", "a.py", None) == ""
