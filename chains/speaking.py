@@ -24,13 +24,23 @@ class Speaker:
         self.exchanges: list[Exchange] = []
 
     def say(
-        self, stage: str, messages: Sequence[Any], grammar: str, limit: int, fence: Fence | None = None
+        self,
+        stage: str,
+        messages: Sequence[Any],
+        grammar: str,
+        limit: int,
+        fence: Fence | None = None,
+        *,
+        draft: bool = False,
     ) -> tuple[str, str]:
         """What the model answers, and why it ended: stop, length, cancelled, or loop."""
         began, pieces, finish = time.monotonic(), list[str](), ""
         usage: Mapping[str, Any] = {}
         first = 0.0
-        stream = self._model.stream(list(messages), grammar=grammar, max_tokens=limit)
+        options: dict[str, Any] = {"grammar": grammar, "max_tokens": limit}
+        if draft and isinstance(getattr(self._model, "draft", None), str):
+            options["draft"] = "prompt"
+        stream = self._model.stream(list(messages), **options)
         for chunk in stream:
             if chunk.text:
                 first = first or time.monotonic() - began

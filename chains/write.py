@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from chains.choosing import Target, wants
 from chains.composing import Composed, composed
 from chains.context import pack
+from chains.drafter import Drafter
 from chains.edit_checks import static_checks
-from chains.edits import FileState, Kind, Text
+from chains.edits import Kind
 from chains.places import Places, find_places
 from chains.policy import checked
-from chains.regions import regions_of, scope_of
-from chains.replies import Fence, margin_of, without_margin
 from chains.speaking import Speaker
 from chains.trials import trial_checks
 from chains.types import Context
-from chains.write_prompts import Attempt, choice_messages, draft_messages
+from chains.write_prompts import Attempt, choice_messages
 from chains.write_types import Check, Draft, Stage, WriteSettings
 from indexers.errors import AgentError
-from indexers.languages import language_of
 from indexers.types import Progress
 
 if TYPE_CHECKING:
     from chains.material import Material
 
 _CHOICE_TOKENS = 160
-# A rewritten place may grow by this much: its tokens again, and so many.
-_GROWTH, _ROOM = 2, 400
 NO_CHANGE = "The model left the code as it is: it may be there already."
 
 
@@ -94,6 +90,7 @@ class _Machine:
         self._started = time.monotonic()
         deletes, renames, _ = wants(request)
         self._removes = deletes or renames
+        self._drafter = Drafter(request, model, settings, self._speaker, removes=self._removes)
 
     def graph(self) -> Any:
         """The compiled state machine."""
@@ -209,7 +206,8 @@ class _Machine:
             attempt = None
             if stage == "repair":
                 attempt = Attempt(written[target], tuple(state["problems"].get(target, ())))
-            code, found = self._code(stage, state, target, attempt)
+            files, sources = state["places"].files, state["context"].sources
+            code, found = self._drafter.code(stage, target, files, sources, attempt)
             written[target] = code
             problems[target] = found
         number = state.get("round", 0) + 1
@@ -221,38 +219,6 @@ class _Machine:
             "round": number,
             "stage": Stage(stage, detail, _since(began), tokens),
         }
-
-    def _code(
-        self, stage: str, state: _State, target: Target, attempt: Attempt | None
-    ) -> tuple[str, list[str]]:
-        """The code that the model writes for a target, and what is wrong with the writing itself."""
-        if target.kind in (Kind.DELETE, Kind.RENAME):
-            return "", []
-        shown, scope = self._shown(state["places"].files, target)
-        fence = Fence.around(shown + (attempt.code if attempt else ""), _fence_language(target.path, shown))
-        messages = draft_messages(
-            self._request, state["context"].sources, target, shown, fence, scope=scope, attempt=attempt
-        )
-        limit = self._settings.max_tokens
-        if target.kind is Kind.REPLACE:
-            limit = min(limit, _GROWTH * self._model.count_tokens(shown) + _ROOM)
-        reply, finish = self._speaker.say(stage, messages, fence.grammar(), limit, fence)
-        if finish == "length":
-            return fence.body(reply), [f"It was cut off after {limit} tokens: write less."]
-        if finish == "loop":
-            return fence.body(reply), ["It repeats the same lines over and over."]
-        if not fence.body(reply).strip() and not self._removes:
-            return "", ["Nothing was written."]
-        return fence.body(reply), []
-
-    def _shown(self, files: Mapping[str, FileState], target: Target) -> tuple[str, str]:
-        region = target.region
-        if region is None:
-            return "", ""
-        text = Text.of(files[region.path].data)
-        shown = text.shown(region.start_line, region.end_line)
-        around = scope_of(regions_of(region.path, text.text, language_of(region.path, text.lines[0])), region)
-        return without_margin(shown, margin_of(shown)), around.first if around else ""
 
     # -- checks ----------------------------------------------------------------------------------
 
@@ -311,11 +277,6 @@ class _Machine:
 def _rank(draft: Draft) -> tuple[bool, bool, int]:
     """Which of two drafts is better: one that passes, one that changes something, one with fewer failed checks."""
     return draft.passed, bool(draft.edits), -sum(check.failed for check in draft.checks)
-
-
-def _fence_language(path: str, shown: str) -> str:
-    language = language_of(path, shown.split("\n", 1)[0])
-    return language if language.isalnum() and language != "text" else ""
 
 
 def _since(began: float) -> float:
