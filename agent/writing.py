@@ -17,10 +17,12 @@ from chains.diffs import unified_diff
 from chains.edits import Edit, FileChange
 from chains.journal import Journal, Record
 from chains.policy import Concern, PolicyError, concerns
+from chains.query import STOP_WORDS
 from chains.types import Answer, Source, Usage
 from chains.write_types import Check, Draft, Exchange, Stage, WriteSettings
 from indexers.errors import AgentError, UsageError
 from indexers.filters import EVERYTHING, Filter
+from indexers.tokens import tokenize
 
 if TYPE_CHECKING:
     from agent.chosen_model import ChosenModel
@@ -38,6 +40,11 @@ _UNDER_WAY = {
     "REVERT_HEAD": "a revert",
     "BISECT_LOG": "a bisection",
 }
+# What every request says, whatever it is about.
+_WISHES = frozenset(
+    tokenize("add make write create change implement fix function method class file code new return")
+)
+_LOOKED_AT = 5
 
 
 class ChecksFailed(AgentError):
@@ -167,6 +174,14 @@ def material_of(workspace: Workspace, only: Filter) -> Material:
         return reading.hits, reading.relevant
 
     return Material(workspace.repository, search, workspace.names(), only, user_environment())
+
+
+def shares_words(request: str, hits: Sequence[Hit]) -> bool:
+    """Whether what was found holds words of a request. A wish for something new is seldom about what is there."""
+    wanted = set(tokenize(request)) - STOP_WORDS - _WISHES
+    found = {word for hit in hits[:_LOOKED_AT] for word in tokenize(f"{hit.path} {hit.text}")}
+    shared = len(wanted & found)
+    return shared >= 2 or (shared == 1 and len(wanted) <= 3)
 
 
 def write_settings(workspace: Workspace, **given: object) -> WriteSettings:

@@ -160,6 +160,9 @@ def _direct(
     every = [region for path in files for region in regions[path]]
     ours = [region for path in mentioned if path in files for region in regions[path]]
     found = [region for region in named(ours or every, names) if region.kind != "lines"]
+    if not found and len(ours) == 1 and len(mentioned) == 1 and not (deletes or renames or new):
+        # The whole of a small file.
+        return (Target(Kind.REPLACE, ours[0].path, ours[0]),)
     if renames and len(mentioned) == 1 and len(new) == 1 and mentioned[0] in files and not found:
         return (Target(Kind.RENAME, mentioned[0], to=new[0]),)
     first = request.split(None, 1)[0].lower() if request.split() else ""

@@ -130,6 +130,16 @@ def test_a_file_that_changed_meanwhile_is_left_alone(root: Path) -> None:
         assert read(root) == "mine\n"
 
 
+def test_a_request_about_nothing_here(root: Path) -> None:
+    with opened(root, LONGER) as agent:
+        proposal = agent.write("kubernetes ingress for grafana dashboards")
+        assert (
+            proposal.edits == () and "Nothing in this repository" in proposal.reason and not proposal.passed
+        )
+        with pytest.raises(UsageError, match="nothing to apply"):
+            proposal.apply()
+
+
 @pytest.mark.parametrize("request_", ["", "  \n ", "\0"])
 def test_a_request_for_nothing(root: Path, request_: str) -> None:
     with opened(root, LONGER) as agent, pytest.raises(UsageError, match="empty"):
@@ -177,17 +187,17 @@ def test_a_notebook_shows_the_diff_fenced(root: Path) -> None:
 # -- killed ----------------------------------------------------------------------------------------
 
 
-def test_the_next_command_ends_what_a_killed_one_began(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_command_ends_what_a_killed_one_began(root: Path) -> None:
     with opened(root, LONGER) as agent:
         proposal = agent.write("Make `pause` twice as long")
 
     def killed(*_: Any) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(chains.apply, "put", killed)
-    with pytest.raises(SystemExit):
-        proposal.apply()
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains.apply, "put", killed)
+        with pytest.raises(SystemExit):
+            proposal.apply()
     assert Journal(edits_dir(Repository.discover(root))).has_pending() and read(root) == FILES["src/pause.py"]
     assert main(["status", "--repo", str(root)]) == 0
     assert "2 * seconds" in read(root)
