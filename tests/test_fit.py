@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -236,3 +238,32 @@ def test_the_build_for_a_machine(
     system: str, machine: str, cuda: tuple[int, int] | None, amd: bool, vulkan: bool, kind: str
 ) -> None:
     assert choose_build(system, machine, cuda, amd=amd, vulkan=vulkan)[0] == kind
+
+
+@pytest.mark.model
+def test_a_real_model_takes_no_more_memory_than_was_planned(smollm_gguf: Path) -> None:
+    """Resident memory of a process that loads and answers, the file's own pages included, against the plan."""
+    code = (
+        "import sys\n"
+        "import langchain_core.messages, numpy\n"
+        "from chains.llm import LlamaCpp\n"
+        "def peak():\n"
+        "    line = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "    return int(line.split()[1]) * 1024\n"
+        "before = peak()\n"
+        "llm = LlamaCpp(model_path=sys.argv[1], n_threads=2)\n"
+        "llm.invoke('word ' * 600, max_tokens=2)\n"
+        "print(peak() - before, llm._state.choice.fit.ram.total)\n"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not tell")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(smollm_gguf)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    taken, plan = map(int, done.stdout.split())
+    assert 0.5 * plan < taken < plan + RAM_MARGIN
