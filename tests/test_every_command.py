@@ -12,7 +12,7 @@ from tiny_gguf import build
 
 from agent.cli import main
 from agent.paths import models_dir
-from tests.repos import commit, make_repo, write
+from tests.repos import commit, git, make_repo, write
 
 NAME = "codellama-7b-instruct"
 CODE = "def retry_limit():\n    return 3\n\n\ndef attempts():\n    return retry_limit() + 1\n"
@@ -105,11 +105,15 @@ def test_doctor_and_status(run: Callable[..., tuple[int, str, str]], repo: Path)
     assert run("status", "--repo", str(repo))[0] == 0
 
 
+UNTAUGHT = ("write", "commit-message")
 REST: dict[str, list[str]] = {
     "search": ["search", "retry_limit"],
     "map": ["map"],
     "review": ["review", "--no-model"],
     "cache": ["cache", "list"],
+    "bench": ["bench", "--quick"],
+    "write": ["write", "make retry_limit return 5", "--max-rounds", "1", "--max-tokens", "24"],
+    "commit-message": ["commit-message"],
     "complete": ["complete", "retry.py:2", "--max-tokens", "4"],
 }
 
@@ -118,8 +122,12 @@ REST: dict[str, list[str]] = {
 def test_every_other_command(run: Callable[..., tuple[int, str, str]], repo: Path, name: str) -> None:
     if name not in commands():
         pytest.skip(f"there is no agent {name} yet")
-    code, _, said = run(*REST[name], "--repo", str(repo))
-    assert code == 0, said
+    if name == "commit-message":
+        git(repo, "add", "-A")
+    where = [] if name in ("bench", "cache") else ["--repo", str(repo)]
+    code, _, said = run(*REST[name], *where)
+    # A model of random weights writes nothing that passes the checks of an edit, and that is said.
+    assert code == 0 or (name in UNTAUGHT and code in (1, 2)), said
 
 
 def commands() -> set[str]:
@@ -135,5 +143,5 @@ def test_no_command_is_forgotten() -> None:
     """A command that lands later fails here until it is run above, or is named as one that needs no model."""
     elsewhere = {"ask", "chat", "models", "doctor", "status", "index"}
     # Each is run with the same tiny file by tests of its own.
-    own = {"bench", "hook", "write", "undo", "install-hook"}
+    own = {"hook", "undo"}
     assert commands() - elsewhere - own <= set(REST)

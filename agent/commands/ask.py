@@ -76,7 +76,7 @@ def command(
     *,
     engine: Engine,
 ) -> Job:
-    """Ask a question about a repository; the answer names its sources.
+    """Ask about a repository; the answer names its sources.
 
     Sources are cited as path:start-end, and every citation is checked against the file: what does not stand
     there is marked. The answer goes to stdout, everything else to stderr.

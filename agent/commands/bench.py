@@ -33,7 +33,9 @@ def command(
     *,
     engine: Engine,
 ) -> Job:
-    """Measure how fast a model loads, reads and writes here, and what other settings would do.
+    """Measure how fast a model loads, reads and writes here.
+
+    And what other settings would do.
 
     The share of the memory's speed says whether a faster setting could help: near 100% only a smaller model or faster
     memory does. The result is kept, and agent models plan tells from it how long a question takes.

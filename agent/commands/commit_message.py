@@ -16,6 +16,7 @@ from agent.commands import (
     RepoOption,
     answer_flags,
 )
+from agent.commands.engine import Engine, with_engine
 from agent.output import Output, seconds_text, show_path
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from chains.commit_message import CommitMessage
 
 
+@with_engine
 def command(
     repo: RepoOption = Path(),
     model: ModelOption = None,
     context_tokens: ContextOption = None,
     no_download: NoDownloadOption = False,
     json: JsonOption = False,
+    *,
+    engine: Engine,
 ) -> Job:
     """Write the subject of a commit message for what is staged.
 
@@ -38,7 +42,7 @@ def command(
 
     Example: git commit -e -m "$(agent commit-message)"
     """
-    flags = answer_flags(model, context_tokens, None, no_download)
+    flags = answer_flags(model, context_tokens, None, no_download, engine)
     return Job(partial(run, repo=repo, flags=flags, json=json), json=json)
 
 

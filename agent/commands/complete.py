@@ -58,7 +58,7 @@ def command(
     *,
     engine: Engine,
 ) -> Job:
-    """Complete code at a place in a file; the text goes to stdout, and no file is changed.
+    """Complete code at a place in a file; no file is changed.
 
     CodeLlama 7B, 13B and 70B and Qwen2.5-Coder fill the hole between what stands before and behind it; other models
     go on with what stands before, which is said. Definitions of the names in view are looked up and shown to them.

@@ -40,7 +40,7 @@ class Check:
 
 
 def command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
-    """Check this machine and the index, and say what mends each problem.
+    """Check this machine and the index, and say what mends them.
 
     Looks at git, SQLite, the cache, llama.cpp, GPU, memory, models, and whether stored chunks are found.
 

@@ -52,7 +52,7 @@ def command(
     stop: Annotated[bool, typer.Option("--stop", help="Stop a worker in the background.")] = False,
     json: JsonOption = False,
 ) -> Job:
-    """Index a repository: its text, its keywords and its meaning.
+    """Index a repository: text, keywords and meaning.
 
     Tracked and untracked files count, ignored ones do not. What has not changed is kept; interrupted with
     Ctrl-C, what is done stays done. search and ask refresh the index themselves.

@@ -38,7 +38,9 @@ def list_command(
     ] = 4096,
     json: JsonOption = False,
 ) -> Job:
-    """List installed models and those that can be fetched, with what each takes on this machine.
+    """List what is installed and can be fetched, and what fits.
+
+    What each takes is computed for this machine and a window.
 
     ">" marks what fits best of all, "*" the best file of each model; "~" stands before sizes computed from a shape.
 
@@ -57,7 +59,7 @@ def pull_command(
     ] = False,
     json: JsonOption = False,
 ) -> Job:
-    """Fetch a model and verify it; an interrupted download goes on where it stopped.
+    """Fetch a model and verify it; what was interrupted goes on.
 
     Verified against the catalogue's SHA-256, else the hub's own record, else what came the first time.
 

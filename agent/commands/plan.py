@@ -53,7 +53,9 @@ def command(
     vram: VramOption = None,
     json: JsonOption = False,
 ) -> Job:
-    """Say what a model takes and how it would be loaded, before it is loaded or even fetched.
+    """Say what a model takes and how it would be loaded.
+
+    Before it is loaded or even fetched; on this machine, or on one that you think of.
 
     Weights, KV cache and compute buffer are llama.cpp's own numbers, from a load that allocates nothing.
 

@@ -94,7 +94,7 @@ def command(
     *,
     engine: Engine,
 ) -> Job:
-    """Review a change: checks that always run, then a local model, hunk by hunk.
+    """Review a change: checks that always run, then a model.
 
     Checks: secrets, merge markers, hidden Unicode, broken syntax, debugging leftovers, changes to what runs by itself,
     callers of what was removed. What could not be reviewed in time is listed, and never called fine.

@@ -27,7 +27,7 @@ def add_command(
     ],
     json: JsonOption = False,
 ) -> Job:
-    """Take a GGUF file that you have into the directory of models, under its own name.
+    """Take in a GGUF file that you have, under its own name.
 
     Where the disk allows it becomes a second name of the same file, and takes no room; else a copy.
 
@@ -42,7 +42,7 @@ def rm_command(
     forget: Annotated[bool, typer.Option("--forget", help="Forget its SHA-256 too.")] = False,
     json: JsonOption = False,
 ) -> Job:
-    """Delete a model from the directory of models; never from anywhere else.
+    """Delete a model from the directory of models, and only there.
 
     Example: agent models rm codellama-34b-instruct:Q2_K
     """
@@ -56,7 +56,9 @@ def verify_command(
     ] = None,
     json: JsonOption = False,
 ) -> Job:
-    """Read model files whole and compare them with what they were when they came, or should be.
+    """Read model files whole and compare them with what they were.
+
+    With the catalogue's hash where there is one, else with the one they had when they came.
 
     Exits with 2 when one of them has changed.
 

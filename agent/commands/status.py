@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
-    """Show what is indexed and how fresh it is; nothing is changed.
+    """Show what is indexed and how fresh it is.
 
     Example: agent status --json
     """

@@ -23,6 +23,7 @@ from agent.commands import (
     work_on,
 )
 from agent.commands.ask import read_question
+from agent.commands.engine import Engine, with_engine
 from agent.output import Output, ProgressView, count_text, seconds_text, show_path
 from indexers.errors import UsageError
 
@@ -39,6 +40,7 @@ _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 _HEADS = ("diff ", "--- ", "+++ ", "new file", "deleted file", "rename ", "old mode", "new mode")
 
 
+@with_engine
 def command(
     request: Annotated[
         str, typer.Argument(metavar="REQUEST", help="What to do, in words; - reads it from stdin.")
@@ -101,6 +103,8 @@ def command(
     max_tokens: AnswerOption = None,
     no_download: NoDownloadOption = False,
     json: JsonOption = False,
+    *,
+    engine: Engine,
 ) -> Job:
     """Write an edit: drafted, checked, shown as a diff. Nothing changes until you say so.
 
@@ -112,7 +116,7 @@ def command(
     """
     if new and (apply or files or test):
         raise UsageError("--new prints code and edits nothing: it takes no --apply, --files or --test.")
-    flags = answer_flags(model, context_tokens, max_tokens, no_download)
+    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine)
     limits = {"test": test, "seconds": test_seconds, "rounds": max_rounds}
     only = filter_of(files, None, False)
     job = partial(
@@ -267,7 +271,7 @@ def _edit(edit: Any) -> dict[str, object]:
 
 
 def undo_command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
-    """Take the last edit of agent write back: bytes and modes as they were before it.
+    """Take back the last edit of agent write, bytes and modes.
 
     Refused where one of its files was changed since. Again, it takes back the edit before that one.
 
