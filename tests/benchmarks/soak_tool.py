@@ -91,11 +91,11 @@ class Tool:
                 [*AGENT, arguments[0], "--json", "--repo", str(self.root), *arguments[1:]],
                 env={**self._environment, **variables},
                 capture_output=True,
-                timeout=PATIENCE,
+                timeout=patience,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise Failed(f"{arguments[0]} did not end within {PATIENCE:.0f} s") from None
+            raise Failed(f"{arguments[0]} did not end within {patience:.0f} s") from None
         said = done.stderr.decode(errors="replace")
         if done.returncode not in allowed or "Traceback" in said:
             raise Failed(f"{' '.join(arguments)} ended with {done.returncode}: {said[-1500:]}")
@@ -331,13 +331,14 @@ class Judge:
         faults = found["faults"]
         if faults and all(fault["part"] == "chroma" and fault["remedy"] == "agent index" for fault in faults):
             self.seen["checks that found Chroma left open"] += 1
-            self._tool.call("index")
+            self._tool.call("index", patience=10 * PATIENCE)
             faults = self._tool.call("index", "--check", allowed=(FINE, 2, BUSY)).get("faults", [])
         self.faults += [f"check: {fault}" for fault in faults]
 
     def equals_one_from_scratch(self) -> None:
         """The index that followed the tree holds what one made of it now holds."""
-        self._tool.call("index")
+        # Whatever vectors are still to come are made now.
+        self._tool.call("index", patience=10 * PATIENCE)
         ours, theirs = self._tool.own(), self._tool.scratch()
         for part, rows in theirs.items():
             if ours[part] != rows:
