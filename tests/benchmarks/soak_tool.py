@@ -82,7 +82,11 @@ class Tool:
     # -- running it ------------------------------------------------------------------------------
 
     def call(
-        self, *arguments: str, allowed: tuple[int, ...] = (FINE, BUSY), **variables: str
+        self,
+        *arguments: str,
+        allowed: tuple[int, ...] = (FINE, BUSY),
+        patience: float = PATIENCE,
+        **variables: str,
     ) -> dict[str, Any]:
         """A command with --json, run to its end; its object, with `code`, `notes` and `seconds`."""
         begun = time.monotonic()
