@@ -49,7 +49,7 @@ def agent(root: Path) -> Iterator[Agent]:
     with opened(root) as made:
         made.refresh()
         yield made
-        while (worker := made._builder().claim.holder()) is not None and worker.pid:
+        while (worker := made.workspace.builder().claim.holder()) is not None and worker.pid:
             os.kill(worker.pid, signal.SIGKILL)
             time.sleep(0.05)
 

@@ -51,7 +51,7 @@ def scramble(path: Path) -> None:
 def test_a_damaged_database_is_mended_by_the_next_command_which_says_so(
     indexed: Agent, which: str, command: str
 ) -> None:
-    path: Path = getattr(indexed._ledger, which)
+    path: Path = getattr(indexed.workspace.ledger, which)
     indexed.close()
     scramble(path)
     with opened(indexed.root) as agent:
@@ -70,7 +70,7 @@ def test_a_damaged_database_is_mended_by_the_next_command_which_says_so(
 @pytest.mark.parametrize("which", ["path", "vectors_path"])
 @pytest.mark.parametrize("content", [b"", b"garbage" * 2_000])
 def test_a_lost_or_unreadable_database_is_built_anew(indexed: Agent, which: str, content: bytes) -> None:
-    path: Path = getattr(indexed._ledger, which)
+    path: Path = getattr(indexed.workspace.ledger, which)
     indexed.close()
     path.write_bytes(content)
     with opened(indexed.root) as agent:
@@ -87,7 +87,7 @@ def test_a_rebuild_embeds_nothing_again(indexed: Agent) -> None:
 
 def test_a_rebuild_waits_for_whoever_is_writing(indexed: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.workspace.locked", lambda path: locked(path, 0.05))
-    with locked(indexed._builder().lock), pytest.raises(BusyError):
+    with locked(indexed.workspace.builder().lock), pytest.raises(BusyError):
         indexed.index(rebuild=True)
     assert indexed.search("function_07")
 
@@ -112,7 +112,7 @@ def test_wrong_arguments_are_told(indexed: Agent, query: str, k: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_index_that_cannot_be_written_is_told(indexed: Agent) -> None:
-    directory = indexed._directory
+    directory = indexed.workspace.directory
     indexed.close()
     directory.chmod(0o500)
     try:
