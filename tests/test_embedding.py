@@ -11,11 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from agent import Agent
+from agent.config import load_settings
 from indexers.embedding import (
     BATCH_TOKENS,
     BertEmbedder,
@@ -28,6 +32,7 @@ from indexers.embedding import (
 )
 from indexers.errors import ModelError
 from indexers.onnx_bert import WEIGHTS, BertShape, build_graph, read_layout
+from tests.repos import make_repo
 
 ROOT = Path(__file__).parents[1]
 QUERY = "where are retries configured?"
@@ -499,3 +504,75 @@ def test_sentence_transformers_models_bring_their_own_prompts(copy: Path, tmp_pa
     assert float(rows[0] @ prompted.embed_query(QUERY)) < 0.999
     with pytest.raises(ModelError, match="cannot load"):
         open_embedder(f"st:{tmp_path / 'nothing'}").embed_query("text")
+
+
+def st_model(
+    copy: Path, path: Path, *, prompts: dict[str, str], tokens: int = 128, dimensions: int = 384
+) -> str:
+    """The name of a sentence-transformers model of these habits, saved at a path."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Dense, Pooling, Transformer
+
+    modules: list[Any] = [Transformer(str(copy), max_seq_length=tokens), Pooling(384)]
+    if dimensions != 384:
+        modules.append(Dense(384, dimensions))
+    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(path))
+    return f"st:{path}"
+
+
+@pytest.mark.model
+@pytest.mark.skipif(
+    importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed"
+)
+@pytest.mark.filterwarnings("default")
+def test_documents_and_queries_are_prompted_as_the_model_says(copy: Path, tmp_path: Path) -> None:
+    plain = open_embedder(st_model(copy, tmp_path / "plain", prompts={}))
+    prompts = {"query": "search for: ", "document": "passage: "}
+    prompted = open_embedder(st_model(copy, tmp_path / "prompted", prompts=prompts))
+    np.testing.assert_allclose(
+        prompted.embed_documents(TEXTS), plain.embed_documents([f"passage: {t}" for t in TEXTS]), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        prompted.embed_query(QUERY), plain.embed_query(f"search for: {QUERY}"), atol=1e-5
+    )
+    assert prompted.fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.model
+@pytest.mark.skipif(
+    importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed"
+)
+@pytest.mark.filterwarnings("default")
+def test_a_models_own_length_and_dimensions_hold(copy: Path, tmp_path: Path) -> None:
+    short = open_embedder(st_model(copy, tmp_path / "short", prompts={}, tokens=16))
+    long = open_embedder(st_model(copy, tmp_path / "long", prompts={}))
+    text = "def retry_call(fn): call again when the connection fails, and wait between the calls as long as it takes"
+    other = text + " def parse_colour(text): return Colour(text)"
+    assert cosines(short.embed_documents([text]), short.embed_documents([other])).min() > 0.99999
+    assert cosines(long.embed_documents([text]), long.embed_documents([other])).min() < 0.999
+    narrow = open_embedder(st_model(copy, tmp_path / "narrow", prompts={}, dimensions=64))
+    assert narrow.dimensions == 64 and narrow.embed_query(QUERY).shape == (64,)
+    np.testing.assert_allclose(np.linalg.norm(narrow.embed_documents(TEXTS), axis=1), 1, atol=1e-6)
+    assert len({embedder.fingerprint() for embedder in (short, long, narrow)}) == 3
+
+
+@pytest.mark.model
+@pytest.mark.skipif(
+    importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed"
+)
+@pytest.mark.filterwarnings("default")
+def test_vectors_of_two_such_models_are_never_compared(copy: Path, tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "repo", {f"part{n}.py": text for n, text in enumerate(code_texts(4))})
+    names = [
+        st_model(copy, tmp_path / "wide", prompts={}),
+        st_model(copy, tmp_path / "narrow", prompts={}, dimensions=64),
+    ]
+    for name in (*names, names[0]):
+        settings = replace(load_settings(root, {}, {}), embedder=name)
+        with Agent.open(root, settings=settings) as agent:
+            report = agent.index()
+            assert report.vectors_pending == 0
+            hits = agent.search("where is that done", 3)
+            assert hits and all(hit.similarity is not None for hit in hits)
+    # Those of the first were kept while the second was in use.
+    assert report.vectors_embedded == 0
