@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ HITS = 48
 WHOLE_FUNCTIONS = 1
 NEIGHBOUR_SHARE = 0.9
 MOST_EACH_WAY = 2
+_WORD = re.compile(r"\w+")
 _BODIES = frozenset({"function", "method"})
 # Chunks of one comment that are passed over to reach what it is about.
 MOST_OF_A_COMMENT = 10
@@ -78,8 +80,9 @@ def reading_list(question: str, search: Search, k: int) -> list[Hit]:
         if number < WHOLE_FUNCTIONS:
             # A class is read on into only when it is what the question is about.
             named = any(symbol.lower() in asked for symbol in hit.symbols)
-            reading += [hit, *_rest_of(hit, search, listed, _BODIES | {"class"} if named else _BODIES)]
+            # What is documented says more than what is said about it.
             reading += _documented(hit, search, listed)
+            reading += [hit, *_rest_of(hit, search, listed, _BODIES | {"class"} if named else _BODIES)]
         elif hit.chunk_id not in listed:
             reading.append(hit)
     return reading
@@ -108,19 +111,25 @@ def _rest_of(hit: Hit, search: Search, listed: set[int], kinds: frozenset[str]) 
 
 
 def _documented(hit: Hit, search: Search, listed: set[int]) -> list[Hit]:
-    """The definition that a hit made of nothing but comments leads up to: long ones are cut off from it."""
+    """The definition that a hit made of nothing but comments leads up to, which is cut off from it, and its next part.
+
+    Scores stay below that of the hit: what is dropped as much weaker is measured against it.
+    """
     if hit.symbols or not is_comment(hit.text):
         return []
     after = [s for s in search.index.ledger.chunks_of(hit.path) if s.chunk.start_line > hit.end_line]
-    for stored in after[:MOST_OF_A_COMMENT]:
-        if stored.chunk.symbols:
-            if stored.id in listed:
-                return []
-            listed.add(stored.id)
-            return [plain_hit(stored, hit.score * NEIGHBOUR_SHARE)]
-        if not is_comment(stored.chunk.text):
-            break
-    return []
+    place = next((n for n, s in enumerate(after) if s.chunk.symbols or not is_comment(s.chunk.text)), None)
+    if place is None or place >= MOST_OF_A_COMMENT or not after[place].chunk.symbols:
+        return []
+    found = [after[place]]
+    names = {symbol.name for symbol in after[place].chunk.symbols}
+    # Members and implementations stand in pieces of their own, which name in their first line what they belong to.
+    following = after[place + 1].chunk if len(after) > place + 1 else None
+    if following and not names.isdisjoint((*following.scope, *_WORD.findall(following.text.split("\n")[0]))):
+        found.append(after[place + 1])
+    fresh = [stored for stored in found if stored.id not in listed]
+    listed.update(stored.id for stored in fresh)
+    return [plain_hit(stored, hit.score * NEIGHBOUR_SHARE) for stored in fresh]
 
 
 def _continues(first: Chunk, second: Chunk, kinds: frozenset[str]) -> bool:
