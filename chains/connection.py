@@ -28,6 +28,8 @@ PATIENCE_SECONDS, _FIRST_WAIT = 60.0, 1.0
 # OpenAI takes so many stop strings; the rest are looked for here.
 _MOST_STOPS = 4
 _POLL_SECONDS = 0.1
+# No token is longer, runs of blanks apart.
+_MOST_CHARS = 128
 _MESSAGES: Mapping[str, type[BaseMessage]] = {
     "system": SystemMessage,
     "user": HumanMessage,
@@ -99,8 +101,9 @@ class Connection:
                 turn.text += shown
                 if shown:
                     yield shown
-            if stops.stopped:
-                turn.finish = "stop"
+            if stops.stopped or len(turn.text) > _MOST_CHARS * (turn.asked + 8):
+                # A server that goes on and on is left as one that was told where to stop.
+                turn.finish = "stop" if stops.stopped else "length"
                 return
         rest = stops.rest()
         turn.text += rest

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chains.endpoints import Endpoint
-from indexers.errors import ModelError
+from indexers.errors import BusyError, ModelError
 
 # Seconds to connect, and for answers that need no model.
-CONNECT_SECONDS, TELL_SECONDS = 10.0, 20.0
+CONNECT_SECONDS, TELL_SECONDS = 10.0, 30.0
 # A window that no server told of. Ollama's and LM Studio's own defaults.
 ASSUMED_WINDOW = 4_096
 _MOST_BYTES = 4 << 20
@@ -108,9 +108,11 @@ class Server:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._counts: dict[str, int] = {}
 
-    def ask(self, url: str, body: Mapping[str, object] | None = None, seconds: float = TELL_SECONDS) -> Reply:
-        """GET, or POST a body; never raises for what the server does."""
-        method = "GET" if body is None else "POST"
+    def ask(self, url: str, body: Mapping[str, object] | None = None, seconds: float = 0.0) -> Reply:
+        """GET, or POST a body, for at most `seconds` (by default `TELL_SECONDS`); never raises for what servers do."""
+        import httpx2
+
+        method, seconds = "GET" if body is None else "POST", seconds or TELL_SECONDS
         try:
             with self._client.stream(
                 method, url, json=body, headers=self._headers, timeout=seconds
@@ -122,7 +124,8 @@ class Server:
                         return Reply(0, problem="it sends without end")
                 status = int(response.status_code)
         except transport_errors() as error:
-            return Reply(0, problem=str(error) or type(error).__name__)
+            timed_out = isinstance(error, httpx2.TimeoutException)
+            return Reply(0, problem="timed out" if timed_out else str(error) or type(error).__name__)
         text = data.decode("utf-8", "replace")
         try:
             return Reply(status, json.loads(text), text)
@@ -154,6 +157,12 @@ class Server:
 
     def _check(self, listing: Reply) -> None:
         host = self.where.host
+        if "timed out" in listing.problem:
+            raise BusyError(
+                f"{host} did not say which models it has within {TELL_SECONDS:.0f} s; it may be busy with another "
+                "request.",
+                "Try again in a while, or look into its log.",
+            )
         if listing.status == 0:
             raise ModelError(
                 f"No model server answers at {self.where.base_url}: {_short(listing.problem)}",

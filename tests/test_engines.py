@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from chains import estimates
 from chains.endpoints import endpoint
 from chains.engines import ServerModel
-from chains.servers import named_parameters
+from chains.servers import Server, named_parameters
 from indexers.errors import AgentError, BusyError, ContextTooSmall, ModelError, UsageError
 
 LONG = "def area(width, height):\n    return width * height\n" * 60
@@ -406,6 +406,14 @@ def test_nobody_there() -> None:
     assert "Start it" in caught.value.remedy
 
 
+def test_a_server_that_is_busy_when_asked_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chains.servers.TELL_SECONDS", 0.3)
+    with FakeServer() as server:
+        server.get = lambda path: (time.sleep(1.5), (200, {}))[1]  # type: ignore[method-assign]
+        with pytest.raises(BusyError, match="may be busy"):
+            Server(endpoint(server.url)).told()
+
+
 @pytest.mark.parametrize(
     ("listing", "message"),
     [((401, {}), "refused our key"), ((200, "<html>"), "sent no JSON"), ((302, {}), "send us elsewhere")],
@@ -430,6 +438,20 @@ def test_cancelling_while_the_server_thinks() -> None:
         started = time.monotonic()
         answer = model(server).invoke("?", cancel=stop)
         assert answer.response_metadata["finish_reason"] == "cancelled" and time.monotonic() - started < 2
+
+
+def test_a_server_that_writes_without_end_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    def endless(wire: Wire, body: dict[str, Any]) -> None:
+        wire.begin()
+        try:
+            while True:
+                wire.piece("and on " * 100)
+        except OSError:
+            pass
+
+    with FakeServer([endless]) as server:
+        answer = model(server).invoke("?", max_tokens=10)
+    assert answer.response_metadata["finish_reason"] == "length" and len(str(answer.content)) < 5_000
 
 
 def test_leaving_a_stream_closes_the_connection() -> None:

@@ -153,12 +153,6 @@ def test_a_prompt_too_long_is_refused_by_us_or_by_the_server(server: str, llm: S
     assert llm.invoke("Hi", max_tokens=2).content
 
 
-def test_a_slow_server_is_given_up(server: str) -> None:
-    slow = ServerModel(base_url=server, timeout=0.05, max_tokens=400)
-    with pytest.raises(ModelError, match="sent nothing for"):
-        slow.invoke("Tell a long story. " * 60)
-
-
 def test_ask_end_to_end(server: str, tmp_path: Path) -> None:
     code = 'def area(width, height):\n    """The area of a rectangle."""\n    return width * height\n'
     root = make_repo(tmp_path / "repo", {"geometry.py": code})
@@ -169,3 +163,10 @@ def test_ask_end_to_end(server: str, tmp_path: Path) -> None:
         completed = agent.complete(str(root / "geometry.py"), 3, 12, max_tokens=6)
     # SmolLM2 was not trained to fill: the server says so, and its chat model is asked.
     assert completed.method == "asked"
+
+
+def test_a_slow_server_is_given_up(server: str) -> None:
+    """The last one: llama-cpp-python's goes on writing what nobody waits for, and hears nothing meanwhile."""
+    slow = ServerModel(base_url=server, timeout=0.05, max_tokens=400)
+    with pytest.raises(ModelError, match="sent nothing for"):
+        slow.invoke("Tell a long story. " * 60)
