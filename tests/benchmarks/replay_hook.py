@@ -28,6 +28,7 @@ from reporting import machine, write
 _HOME = Path(__file__).parents[2]
 _START = "import sys; from agent.cli import main; sys.exit(main())"
 _BLOCKS = re.compile(r"^(\S.*?):(\d+)  \w+, blocks  \[([\w-]+)\]", re.MULTILINE)
+_TOOK = re.compile(r"\((?:(\d+) min )?(\d+(?:\.\d+)?) s\)")
 # Keeps a copy of the index that git names while the hook runs, and says whether it is still the same.
 _WATCH = """#!/bin/sh
 cp "$GIT_INDEX_FILE" "$AGENT_WATCH/copy"
@@ -123,6 +124,12 @@ def replayed(root: Path, env: dict[str, str], watch: Path, before: str, commit: 
     }
 
 
+def own_seconds(summary: str) -> float | None:
+    """How long the review itself says it took, from the start of its process."""
+    match = _TOOK.search(summary)
+    return int(match[1] or 0) * 60 + float(match[2]) if match else None
+
+
 def stands(root: Path, item: dict[str, Any]) -> bool:
     """Whether a blocking finding names a line that the staged file has."""
     path = root / item["path"]
@@ -151,13 +158,16 @@ def report(args: argparse.Namespace) -> int:
     """What is to be known of all of them."""
     rows = [json.loads(line) for path in args.raw for line in path.read_text(encoding="utf-8").splitlines()]
     seconds = sorted(row["seconds"] for row in rows)
+    own = sorted(took for row in rows if (took := own_seconds(row["summary"])) is not None)
     figures = {
         "commits": len(rows),
         "repositories": dict(Counter(row["repository"] for row in rows)),
         "deadline": rows[0]["deadline"] if rows else None,
         "seconds_median": seconds[len(seconds) // 2] if seconds else None,
         "seconds_most": seconds[-1] if seconds else None,
-        "later_than_a_second_after_the_deadline": sum(row["seconds"] > row["deadline"] + 1 for row in rows),
+        "review_seconds_median": own[len(own) // 2] if own else None,
+        "review_seconds_most": own[-1] if own else None,
+        "reviews_later_than_a_second_after_the_deadline": sum(took > rows[0]["deadline"] + 1 for took in own),
         "index_changed": sum(row["index"] != "same" for row in rows),
         "work_tree_changed": sum(not row["tree_same"] for row in rows),
         "blocked": sum(bool(row["blocked"]) for row in rows),
