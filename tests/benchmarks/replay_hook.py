@@ -156,9 +156,10 @@ def git(cwd: Path, env: dict[str, str], *args: str, check: bool = True) -> subpr
 
 def report(args: argparse.Namespace) -> int:
     """What is to be known of all of them."""
-    rows = [json.loads(line) for path in args.raw for line in path.read_text(encoding="utf-8").splitlines()]
+    every = (json.loads(line) for path in args.raw for line in path.read_text(encoding="utf-8").splitlines())
+    rows = list({(row["repository"], row["commit"]): row for row in every}.values())
     seconds = sorted(row["seconds"] for row in rows)
-    own = sorted(took for row in rows if (took := own_seconds(row["summary"])) is not None)
+    own = sorted(took for row in rows if (took := own_seconds(row["summary"] or row["said"])) is not None)
     figures = {
         "commits": len(rows),
         "repositories": dict(Counter(row["repository"] for row in rows)),
