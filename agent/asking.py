@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from agent import trails
 from agent.loading import Background
 from chains.types import Answer, Question, Retrieved, Step, Turn
 from indexers.errors import AgentError, UsageError
@@ -50,6 +51,9 @@ def stream(
         return
     for item in answer_stream(prepared, model.llm, settings, model.label()):
         yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
+    if not prepared.question.history and prepared.context.sources and _sticks(model, only):
+        shown = tuple(reversed(prepared.context.sources))
+        trails.save(workspace.directory, workspace.repository.root, model.label(), shown)
     # Not before: the model needs every core.
     workspace.go_on_behind()
 
@@ -134,7 +138,17 @@ def _prepare(
         reading = read_for(query, workspace.search(only), workspace.names())
     begun.loading.wait()
     retrieved = Retrieved(begun.question, query, reading.hits, reading.relevant)
-    return prepare(begun.question, retrieved, model.llm, settings, begun.started)
+    trail = (
+        trails.load(workspace.directory, workspace.repository.root, model.label())
+        if _sticks(model, only)
+        else ()
+    )
+    return prepare(begun.question, retrieved, model.llm, settings, begun.started, trail)
+
+
+def _sticks(model: ChosenModel, only: Filter) -> bool:
+    """Whether the order of sources is kept from question to question: where they are read in their place, unasked."""
+    return not only and model.is_local and getattr(model.llm, "sticks", False)
 
 
 def _begin(

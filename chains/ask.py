@@ -12,8 +12,9 @@ from chains.context import pack
 from chains.parsing import check
 from chains.prompts import prompt_text
 from chains.query import STOP_WORDS
+from chains.trail import continued
 from chains.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
-from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Turn, Usage
+from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Source, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _FRAMING_TOKENS = 64
 # Weights from which on a model is told once more to cite.
 _REMINDED = 1_000_000_000
 _LEAST_CONTEXT = 128
+# One part in so many of what sources may take, for sources that only save others from being read again.
+_SPARE = 4
 # A sentence shorter than this may well be said twice.
 _LEAST_REPEATED = 40
 _ALLOWED_REPEATS = 1
@@ -143,9 +146,17 @@ def fitting(model: CountingModel, question: Question, settings: AskSettings) -> 
 
 
 def prepare(
-    question: Question, retrieved: Retrieved, model: CountingModel, settings: AskSettings, started: float
+    question: Question,
+    retrieved: Retrieved,
+    model: CountingModel,
+    settings: AskSettings,
+    started: float,
+    trail: Sequence[Source] = (),
 ) -> Prepared:
-    """Pack what was found into the model's budget and write the messages."""
+    """Pack what was found into the model's budget and write the messages.
+
+    :param trail: what the model read last, in that order; see `chains.trail`.
+    """
     question, budget = fitting(model, question, settings)
     shown = texts_of(question.history)
 
@@ -162,6 +173,9 @@ def prepare(
             if budget == settings.context_tokens
             else "Lower --max-tokens, or choose a model with a larger context: agent models list",
         )
+    if trail and context.sources and not question.history:
+        spare = min(budget // _SPARE, model.context_window // 2 - budget)
+        context = continued(context, trail, spare)
     return Prepared(question, retrieved, context, messages(question, context, cite=reminded(model)), started)
 
 

@@ -212,7 +212,7 @@ def _llama2_pieces(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Pi
             pieces.append(Piece("\n<</SYS>>\n\n" if user else "\n<</SYS>>", border=True))
             pieces += _texts(user)
             system = None
-        pieces.append(Piece(" [/INST]", border=True))
+        pieces.append(Piece(" [/INST]", answer=True))
         if not rest:
             break
         answer = _broken(rest.pop(0).blocks, _INST_MARKS)

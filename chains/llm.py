@@ -528,6 +528,12 @@ class LlamaCpp(BoundChat):
             raise UsageError(f"There is no draft {wanted!r}.", 'Choose "prompt", or "" for none.')
         return bool(wanted) and runtime.forgets_parts
 
+    @property
+    def sticks(self) -> bool:
+        """Whether it pays to show sources in the order they were read in: states are kept, and nothing is joined."""
+        joins = self.repair is not None or decided(self.reading, self.info).repair is not None
+        return bool(self.kv_dir) and self.reading == AUTO and not joins
+
     def _with_sources(self, prompt: Prompt, messages: Sequence[BaseMessage], runtime: Runtime) -> Prompt:
         texts = source_texts(messages)
         return source_spans(prompt, {tuple(runtime.vocabulary.encode(text, joined=True)) for text in texts})
