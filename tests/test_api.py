@@ -60,6 +60,7 @@ class ScriptedModel(ScriptedChat):
     """The scripted chat model with what the facade asks of a model file besides."""
 
     model_path: str = "scripted.gguf"
+    label: str = "scripted"
 
     def load(self) -> None: ...
 
