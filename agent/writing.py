@@ -44,7 +44,7 @@ _UNDER_WAY = {
 _WISHES = frozenset(
     tokenize("add make write create change implement fix function method class file code new return")
 )
-_LOOKED_AT = 5
+_LOOKED_AT, _SHARED = 5, 0.25
 
 
 class ChecksFailed(AgentError):
@@ -156,7 +156,7 @@ def writing(
     from chains.write import write
 
     with workspace.guarded():
-        material = material_of(workspace, only)
+        material = replace(material_of(workspace, only), local=model.is_local)
         loading.wait()
         for item in write(request, material, model.llm, settings, workspace.progress):
             yield _proposal(item, workspace, model.label(), began) if isinstance(item, Draft) else item
@@ -171,7 +171,7 @@ def material_of(workspace: Workspace, only: Filter) -> Material:
     def search(query: str) -> tuple[Sequence[Hit], bool]:
         # Lines that are to be changed must be seen.
         reading = read_for(query, workspace.search(), workspace.names(), briefs=False)
-        return reading.hits, reading.relevant
+        return reading.hits, reading.relevant or shares_words(query, reading.hits)
 
     return Material(workspace.repository, search, workspace.names(), only, user_environment())
 
@@ -180,8 +180,7 @@ def shares_words(request: str, hits: Sequence[Hit]) -> bool:
     """Whether what was found holds words of a request. A wish for something new is seldom about what is there."""
     wanted = set(tokenize(request)) - STOP_WORDS - _WISHES
     found = {word for hit in hits[:_LOOKED_AT] for word in tokenize(f"{hit.path} {hit.text}")}
-    shared = len(wanted & found)
-    return shared >= 2 or (shared == 1 and len(wanted) <= 3)
+    return len(wanted & found) >= max(1, len(wanted) * _SHARED)
 
 
 def write_settings(workspace: Workspace, **given: object) -> WriteSettings:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chains.choosing import Target
 from chains.edits import FileState, Kind, Text
+from chains.policy import PolicyError
 from chains.regions import regions_of, scope_of
 from chains.replies import Fence, margin_of, without_margin
 from chains.speaking import Speaker
 from chains.write_prompts import Attempt, draft_messages
 from chains.write_types import WriteSettings
 from indexers.languages import language_of
+from indexers.redact import redact
 
 if TYPE_CHECKING:
     from chains.types import Source
@@ -27,16 +30,25 @@ class Drafter:
     """Writes for one request.
 
     :param removes: something was to be removed, so that nothing may be an answer.
+    :param local: the model is in this process; what looks like a secret is sent to no other.
     """
 
     def __init__(
-        self, request: str, model: Any, settings: WriteSettings, speaker: Speaker, *, removes: bool
+        self,
+        request: str,
+        model: Any,
+        settings: WriteSettings,
+        speaker: Speaker,
+        *,
+        removes: bool,
+        local: bool = True,
     ) -> None:
         self._request = request
         self._model = model
         self._settings = settings
         self._speaker = speaker
         self._removes = removes
+        self._local = local
 
     def code(
         self,
@@ -72,6 +84,11 @@ class Drafter:
             return "", ""
         text = Text.of(files[region.path].data)
         shown = text.shown(region.start_line, region.end_line)
+        if not self._local and redact(shown, os.urandom(16), region.path).count:
+            raise PolicyError(
+                f"{region.label} holds what looks like a secret; it is not sent to a server.",
+                "Use a model in this process: --engine llama.cpp",
+            )
         around = scope_of(regions_of(region.path, text.text, language_of(region.path, text.lines[0])), region)
         return without_margin(shown, margin_of(shown)), around.first if around else ""
 

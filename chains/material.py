@@ -29,6 +29,7 @@ class Material:
     :param relations: who defines what; None where there is no index.
     :param only: the files that may be changed or added.
     :param environment: what the user's commands run with.
+    :param local: the model is in this process.
     """
 
     repository: Repository
@@ -36,6 +37,7 @@ class Material:
     relations: Relations | None = None
     only: Filter = EVERYTHING
     environment: Mapping[str, str] = field(default_factory=dict)
+    local: bool = True
 
     @property
     def root(self) -> Path:

@@ -90,7 +90,9 @@ class _Machine:
         self._started = time.monotonic()
         deletes, renames, _ = wants(request)
         self._removes = deletes or renames
-        self._drafter = Drafter(request, model, settings, self._speaker, removes=self._removes)
+        self._drafter = Drafter(
+            request, model, settings, self._speaker, removes=self._removes, local=material.local
+        )
 
     def graph(self) -> Any:
         """The compiled state machine."""

@@ -369,10 +369,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.find:
-        found = [
-            asdict(case) for name in REPOSITORIES for case in find_cases(given.repos, given.python, name)
-        ]
-        print(json.dumps(found, indent=1))
+        for name in given.only or REPOSITORIES:
+            for case in find_cases(given.repos, given.python, name):
+                print(json.dumps(asdict(case)), flush=True)
         return
     models.find(given.model, ())
     cases = interleaved([Case(**row) for row in json.loads(CASES.read_text())])[: given.cases]
