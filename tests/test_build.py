@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from indexers.build import Builder
 from indexers.config import IndexConfig
@@ -718,3 +720,59 @@ def test_forty_edits_end_where_a_new_index_begins(tmp_path: Path, seed: int) -> 
             place.embedder.fingerprint()
         )
         fresh.ledger.close()
+
+
+# -- fuzz -------------------------------------------------------------------------------------------
+
+NAME = (
+    st.binary(min_size=1, max_size=60)
+    .map(lambda raw: raw.translate(None, b"/\0"))
+    .filter(lambda raw: raw not in (b"", b".", b"..") and raw.lower() not in (b".git", b"git~1"))
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    names=st.dictionaries(
+        NAME, st.one_of(st.binary(max_size=400), st.text(max_size=400).map(str.encode)), max_size=8
+    ),
+    staged=st.booleans(),
+)
+def test_any_names_and_bytes_are_indexed_or_counted(
+    names: dict[bytes, bytes], staged: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    top = tmp_path_factory.mktemp("fuzz")
+    place = Place(make_repo(top / "repo", {"plain.py": module("plain")}), top / "index")
+    for name, content in names.items():
+        path = Path(os.fsdecode(os.fsencode(place.root) + b"/" + name))
+        path.write_bytes(content)
+    if staged:
+        git(place.root, "add", "-A")
+    builder = place.builder()
+    report = builder.refresh()
+    listed = {file.path for file in builder.repository.list_files()}
+    stored = {file.path for file in place.ledger.files()}
+    skipped = {item.path for item in report.skipped}
+    assert stored | skipped == listed and not stored & skipped and "plain.py" in stored
+    for path in stored - {"plain.py"}:
+        lines = text_lines((place.root / path).read_bytes())
+        for item in place.ledger.chunks_of(path):
+            chunk = item.chunk
+            assert (
+                "REDACTED" in chunk.text
+                or chunk.text.split("\n") == lines[chunk.start_line - 1 : chunk.end_line]
+            )
+    assert builder.refresh().indexed == 0
+    place.ledger.close()
+
+
+def text_lines(data: bytes) -> list[str]:
+    """A file's lines by rules of this test's own."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16").replace("\r\n", "\n").split("\n")
+    for encoding in ("utf-8-sig", "cp1252", "latin-1"):
+        try:
+            return data.decode(encoding).replace("\r\n", "\n").split("\n")
+        except UnicodeDecodeError:
+            continue
+    raise AssertionError("latin-1 takes anything")
