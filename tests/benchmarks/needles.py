@@ -11,6 +11,8 @@ order, in every way of reading them:
     first N         joined, and the first N tokens of each read again in their place
     last            joined, and the source that stands last read in full in its place
     first N, last   both
+    long head       a source that has nothing to do with any question stands in the head, so that no other is the first
+    digest          behind the sources stands one line for each: its label and its signature
 
 The prompt is the one of `agent ask` but for the question's wording; answers are greedy. An answer is right when the
 first of the six names in it is the one that was asked for. What is reported is, for every way, the share of right
@@ -30,13 +32,13 @@ import random
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from reporting import machine, table, write
-from scores import Interval, mean, paired
+from scores import mean, paired
 
 from chains.context import source_block
 from chains.kv import Repair
@@ -234,33 +236,36 @@ def rows_of(answers: Path) -> list[Row]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """By way: share of right answers, points lost against `full` with an interval, share of tokens read again.
+    """By way: share of right answers, points against `full` with an interval, share of tokens read again.
 
-    Only questions that were asked in every way count.
+    Each way is compared on the questions that were asked in it and in `full`, whose share there is `full_right`.
     """
-    ways = [way for way in WAYS if any(row.way == way for row in rows)]
     by_question: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_question[row.group, row.name][row.way] = row
-    whole = {key: found for key, found in by_question.items() if set(found) == set(ways)}
     told = {}
-    for way in ways:
-        scores = {
-            group: [float(f[way].right) for k, f in whole.items() if k[0] == group] for group, _ in whole
-        }
-        full = {
-            group: [float(f[FULL].right) for k, f in whole.items() if k[0] == group] for group, _ in whole
-        }
-        lost: Interval | None = paired(scores, full) if way != FULL and whole else None
+    for way in (way for way in WAYS if any(row.way == way for row in rows)):
+        both = {key: found for key, found in by_question.items() if {way, FULL} <= set(found)}
+        if not both:
+            continue
         told[way] = {
-            "questions": len(whole),
-            "right": mean([float(found[way].right) for found in whole.values()]),
-            "points": None
-            if lost is None
-            else [round(100 * x, 1) for x in (lost.value, lost.low, lost.high)],
-            "read_again": mean([f[way].again / f[way].tokens for f in whole.values()]),
+            "questions": len(both),
+            "right": mean([float(found[way].right) for found in both.values()]),
+            "full_right": mean([float(found[FULL].right) for found in both.values()]),
+            "points": None if way == FULL else _points(both, way),
+            "read_again": mean([found[way].again / found[way].tokens for found in both.values()]),
         }
     return told
+
+
+def _points(both: Mapping[tuple[str, str], Mapping[str, Row]], way: str) -> list[float]:
+    ours: dict[str, list[float]] = defaultdict(list)
+    full: dict[str, list[float]] = defaultdict(list)
+    for (group, _), found in both.items():
+        ours[group].append(float(found[way].right))
+        full[group].append(float(found[FULL].right))
+    lost = paired(ours, full)
+    return [round(100 * value, 1) for value in (lost.value, lost.low, lost.high)]
 
 
 def report(rows: Sequence[Row]) -> dict[str, Any]:
@@ -276,14 +281,15 @@ def shown(told: dict[str, Any]) -> str:
         lines = [
             [
                 way,
+                str(one["questions"]),
                 f"{100 * one['right']:.1f} %",
+                f"{100 * one['full_right']:.1f} %",
                 "" if one["points"] is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*one["points"]),
                 f"{100 * one['read_again']:.0f} %",
             ]
             for way, one in ways.items()
         ]
-        count = next(iter(ways.values()))["questions"]
-        head = [f"{model}, {count} questions", "right", "points against full", "source tokens read again"]
+        head = [model, "questions", "right", "full there", "points against full", "source tokens read again"]
         parts.append(table(head, lines))
     return "\n\n".join(parts)
 
