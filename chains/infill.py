@@ -53,7 +53,7 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The tokens that a model knows a hole by, as texts; `order` tells in which order they frame the parts.
+    """The tokens that a model knows a hole by, as texts; they stand in this order, each before its part.
 
     `repository` and `file` frame other files, for models that were trained with some before the hole.
     """
@@ -64,7 +64,6 @@ class Marks:
     bos: bool = False
     repository: str = ""
     file: str = ""
-    suffix_first: bool = False
 
 
 CODELLAMA = Marks("▁<PRE>", "▁<SUF>", "▁<MID>", bos=True)
@@ -74,7 +73,6 @@ QWEN = Marks(
 STARCODER = Marks("<fim_prefix>", "<fim_suffix>", "<fim_middle>", repository="<repo_name>", file="<file_sep>")
 DEEPSEEK = Marks("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", bos=True)
 CODEGEMMA = Marks("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", bos=True, file="<|file_separator|>")
-CODESTRAL = Marks("[PREFIX]", "[SUFFIX]", "[MIDDLE]", bos=True, suffix_first=True)
 
 # By what a model is called: vocabularies have these tokens in models too that never learnt them.
 _KNOWN = (
@@ -83,7 +81,6 @@ _KNOWN = (
     (r"qwen.*coder|codeqwen", QWEN),
     (r"starcoder|granite.*code", STARCODER),
     (r"deepseek-?coder", DEEPSEEK),
-    (r"codestral", CODESTRAL),
 )
 
 
@@ -114,7 +111,7 @@ def infill_ids(
     before: Sequence[tuple[str, str]] = (),
     repository: str = "repository",
 ) -> list[int]:
-    """The prompt: what helps, then the parts in the order in which the model learnt them.
+    """The prompt: what helps, then prefix, suffix and the mark of the middle.
 
     :param before: other files' paths and texts that help, the most telling last.
     """
@@ -136,7 +133,7 @@ def infill_ids(
         prefix = commented(before, hole.path) + prefix
     first = [*token(marks.prefix), *tokenizer.encode(prefix, joined=marks is not CODELLAMA)]
     last = [*token(marks.suffix), *tokenizer.encode(hole.suffix, joined=True)]
-    return [*ids, *(last + first if marks.suffix_first else first + last), *token(marks.middle)]
+    return [*ids, *first, *last, *token(marks.middle)]
 
 
 def continuing_ids(tokenizer: Tokenizer, hole: Hole, before: Sequence[tuple[str, str]] = ()) -> list[int]:
