@@ -132,8 +132,8 @@ def test_after_a_long_reading_words_alone_answer(root: Path, monkeypatch: pytest
     with opened(root) as agent:
         assert agent.search("function_07")[0].path == "src/m07.py"
         assert pending(agent) == 60
-        # Nothing had to be read this time.
-        agent.workspace._reading_seconds = 0.0
+        # Nothing has to be read this time.
+        monkeypatch.setattr("agent.workspace.LONGEST_READING", 60.0)
         agent.search("function_07")
         assert pending(agent) < 60
 
