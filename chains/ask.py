@@ -28,8 +28,8 @@ DEFAULT_CONTEXT_TOKENS = 1_800
 DEFAULT_MAX_TOKENS = 512
 # Framing that is not counted piece by piece: roles, separators, the words around the question.
 _FRAMING_TOKENS = 64
-# Weights from which on a model is told once more to cite.
-_REMINDED = 1_000_000_000
+# Weights from which on a model is large.
+_LARGE = 1_000_000_000
 _LEAST_CONTEXT = 128
 # One part in so many of what sources may take, for sources that only save others from being read again.
 _SPARE = 4
@@ -91,14 +91,15 @@ def retrieval_query(question: Question) -> str:
     return " ".join((question.text, last.question, *names))
 
 
-def messages(question: Question, context: Context, *, cite: bool = False) -> tuple[BaseMessage, ...]:
+def messages(question: Question, context: Context, *, large: bool = False) -> tuple[BaseMessage, ...]:
     """System prompt, earlier turns as they were asked, then new sources and question; see `turns`.
 
-    :param cite: say once more, at the end, that statements need labels; see `reminded`.
+    :param large: say at the end that every part is to be answered, and once more that statements need labels; see
+        `is_large`.
     """
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-    last = f"{prompt_text('ask_last')} {prompt_text('ask_cite')}" if cite else prompt_text("ask_last")
+    last = prompt_text("ask_last_large" if large else "ask_last")
     found: list[BaseMessage] = [SystemMessage(prompt_text("ask"))]
     turns = repeated(question.history)
     for number, turn in enumerate(turns):
@@ -108,10 +109,10 @@ def messages(question: Question, context: Context, *, cite: bool = False) -> tup
     return tuple(found)
 
 
-def reminded(model: object) -> bool:
-    """Whether a model is told at the end to cite: from a billion weights on; smaller ones go round in labels then."""
+def is_large(model: object) -> bool:
+    """Whether a model can be asked for more at the end, from a billion weights on: smaller ones go round in labels."""
     count = getattr(model, "parameter_count", 0)
-    return isinstance(count, int) and count >= _REMINDED
+    return isinstance(count, int) and count >= _LARGE
 
 
 def fitting(model: CountingModel, question: Question, settings: AskSettings) -> tuple[Question, int]:
@@ -119,7 +120,7 @@ def fitting(model: CountingModel, question: Question, settings: AskSettings) -> 
 
     :raises ContextTooSmall: question, instructions and answer alone do not fit.
     """
-    parts = ("ask", "ask_last", "ask_cite") if reminded(model) else ("ask", "ask_last")
+    parts = ("ask", "ask_last_large" if is_large(model) else "ask_last")
     asked = (question.text, *map(prompt_text, parts))
     fixed = sum(map(model.count_tokens, asked)) + _FRAMING_TOKENS + settings.max_tokens
     room = model.context_window - fixed
@@ -176,7 +177,7 @@ def prepare(
     if trail and context.sources and not question.history:
         spare = min(budget // _SPARE, model.context_window // 2 - budget)
         context = continued(context, trail, spare)
-    return Prepared(question, retrieved, context, messages(question, context, cite=reminded(model)), started)
+    return Prepared(question, retrieved, context, messages(question, context, large=is_large(model)), started)
 
 
 def not_found(prepared: Prepared, model_name: str) -> Answer:

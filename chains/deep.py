@@ -13,7 +13,7 @@ from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResp
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
-from chains.ask import AskSettings, Prepared, answer_stream, fitting, messages, retrieval_query
+from chains.ask import AskSettings, Prepared, answer_stream, fitting, is_large, messages, retrieval_query
 from chains.lookups import ANSWER, LEAST_TOKENS, SPECS, DeepSettings, Lookups
 from chains.prompts import prompt_text
 from chains.types import Answer, Context, Question, Retrieved, Step, Usage
@@ -65,7 +65,9 @@ def deep_ask(
         told = len(lookups.steps)
     context = Context(tuple(lookups.sources), lookups.dropped, tokens)
     retrieved = Retrieved(question, query, (), relevant=bool(lookups.sources))
-    prepared = Prepared(question, retrieved, context, messages(question, context), started)
+    prepared = Prepared(
+        question, retrieved, context, messages(question, context, large=is_large(model)), started
+    )
     for item in answer_stream(prepared, model, AskSettings(tokens, settings.max_tokens), model_name):
         if isinstance(item, Answer):
             yield replace(item, steps=tuple(lookups.steps), usage=_all_usage(item.usage, costs))

@@ -183,6 +183,9 @@ def _put(lines: list[str], original: Text, edit: Edit, start: int, end: int) -> 
     back = original.return_at(start, end)
     added = [line + back for line in text.removesuffix("\n").split("\n")] if text else []
     at_end = not original.ends_with_newline and end >= original.count
+    while at_end and added and added[-1] in ("", "\r"):
+        # A blank last line would be a line end.
+        del added[-1]
     if at_end and added:
         # The file's last line has no line end, and keeps having none.
         added[-1] = added[-1].removesuffix("\r")

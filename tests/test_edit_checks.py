@@ -33,6 +33,24 @@ def test_syntax_errors_by_their_line() -> None:
     assert check.failed and "a.py: line 4" in check.detail
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "await g()",
+        "async with g(): pass",
+        "async for x in g(): pass",
+        "break",
+        "class B:\n        return 1",
+        "lambda: (await g())",
+    ],
+)
+def test_what_only_the_compiler_refuses(body: str) -> None:
+    assert "parses" in failed(change(f"def f(g):\n    {body}\n", "def f(g):\n    pass\n"))
+    good = f"async def f(g):\n    for _ in g:\n        {body}\n"
+    if not body.startswith(("class", "lambda")):
+        assert failed(change(good, "async def f(g):\n    pass\n")) == []
+
+
 def test_a_file_that_was_broken_before_may_stay_so_and_get_no_worse() -> None:
     broken = "def f(:\n    pass\n\n\nx = 1\n"
     assert failed(change(broken.replace("x = 1", "x = 2"), broken)) == []

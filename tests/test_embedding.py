@@ -11,15 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agent import Agent
-from agent.config import load_settings
 from indexers.embedding import (
     BATCH_TOKENS,
     BertEmbedder,
@@ -32,7 +29,6 @@ from indexers.embedding import (
 )
 from indexers.errors import ModelError
 from indexers.onnx_bert import WEIGHTS, BertShape, build_graph, read_layout
-from tests.repos import make_repo
 
 ROOT = Path(__file__).parents[1]
 QUERY = "where are retries configured?"
@@ -554,25 +550,3 @@ def test_a_models_own_length_and_dimensions_hold(copy: Path, tmp_path: Path) -> 
     assert narrow.dimensions == 64 and narrow.embed_query(QUERY).shape == (64,)
     np.testing.assert_allclose(np.linalg.norm(narrow.embed_documents(TEXTS), axis=1), 1, atol=1e-6)
     assert len({embedder.fingerprint() for embedder in (short, long, narrow)}) == 3
-
-
-@pytest.mark.model
-@pytest.mark.skipif(
-    importlib.util.find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed"
-)
-@pytest.mark.filterwarnings("default")
-def test_vectors_of_two_such_models_are_never_compared(copy: Path, tmp_path: Path) -> None:
-    root = make_repo(tmp_path / "repo", {f"part{n}.py": text for n, text in enumerate(code_texts(4))})
-    names = [
-        st_model(copy, tmp_path / "wide", prompts={}),
-        st_model(copy, tmp_path / "narrow", prompts={}, dimensions=64),
-    ]
-    for name in (*names, names[0]):
-        settings = replace(load_settings(root, {}, {}), embedder=name)
-        with Agent.open(root, settings=settings) as agent:
-            report = agent.index()
-            assert report.vectors_pending == 0
-            hits = agent.search("where is that done", 3)
-            assert hits and all(hit.similarity is not None for hit in hits)
-    # Those of the first were kept while the second was in use.
-    assert report.vectors_embedded == 0
