@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int], None]
 # Fewer tokens are read about as fast as a file is opened.
 _LEAST_KEPT, _LEAST_TAIL = 8, 16
-_LABEL_TOKENS, _LABEL_CHARS = 48, 100
+_LABEL_TOKENS, _LABEL_CHARS, _SOURCE = 48, 100, "Source ["
 # States that were there and are gone, or damaged, are computed again; at last nothing on disk is believed.
 _ATTEMPTS = 3
 
@@ -364,6 +364,9 @@ class Reader:
             return True
         words = self._runtime.vocabulary.decode(ids[:_LABEL_TOKENS])
         label = " ".join(words.split())[:_LABEL_CHARS]
+        if label.startswith(_SOURCE):
+            # Its place alone: what a file said must not outlive the file in a list of what was read.
+            label = label.partition("]")[0] + "]"
         entry = Entry(key, kind, self._model, start, len(ids), label, tokens)
         return self.store.put(entry, self._runtime.cells.save(start, start + len(ids)))
 

@@ -96,6 +96,7 @@ def test_the_cache_is_shown_pruned_and_cleared(
     told = json.loads(capsys.readouterr().out)
     assert {one["kind"] for one in told["entries"]} == {"head", "place"}
     assert any("retry.py" in one["label"] for one in told["entries"])
+    assert all(one["label"].endswith("]") for one in told["entries"] if one["label"].startswith("Source ["))
     assert main(["cache", "list", "--most", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert main(["status", "--json", "--repo", str(repo)]) == 0
