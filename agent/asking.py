@@ -80,7 +80,10 @@ def deep(
         yield begun.text
         yield replace(begun, index=workspace.freshness())
         return
-    # LangChain takes a second to import; the weights load meanwhile.
+    # LangChain takes a second to import; weights load meanwhile. A server's client imports parts of the same
+    # packages, and two threads that do so at once can get half a module.
+    if not model.is_local:
+        begun.loading.wait()
     from chains.deep import deep_ask
 
     begun.loading.wait()
