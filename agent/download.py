@@ -534,7 +534,7 @@ def _size(path: Path) -> int | None:
 
 def _tree_size(directory: Path) -> int:
     """Bytes of all files below; what vanishes meanwhile counts nothing."""
-    return sum(_size(path) or 0 for path in directory.rglob("*"))
+    return sum(_size(Path(place, name)) or 0 for place, _, names in os.walk(directory) for name in names)
 
 
 def _write_atomic(path: Path, data: bytes) -> None:

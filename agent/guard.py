@@ -29,6 +29,7 @@ from indexers.errors import AgentError
 Work = Callable[[], Iterator[ReviewReport]]
 # What the work may take beyond its own deadline, for the report to be written, in seconds.
 GRACE_SECONDS = 0.4
+_LONGEST_START = 15.0
 # How long its end is waited for, and how often it is looked at.
 _BURIAL_SECONDS, _NAP_SECONDS = 0.3, 0.002
 _PR_SET_PDEATHSIG = 1
@@ -60,7 +61,8 @@ def guarded(work: Work, *, started: float, deadline: float) -> ReviewReport:
 def began() -> float:
     """The monotonic time at which this process began, where the system tells; else now.
 
-    Starting an interpreter is part of what a person waits for.
+    Starting an interpreter is part of what a person waits for. A process that is older than any start takes was not
+    started for this review: it counts from now.
     """
     try:
         fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -68,7 +70,7 @@ def began() -> float:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return time.monotonic()
-    return time.monotonic() - max(0.0, age)
+    return time.monotonic() - (max(0.0, age) if age < _LONGEST_START else 0.0)
 
 
 def _concluded(last: list[dict[str, Any]], ended: bool, status: int, seconds: float) -> ReviewReport:

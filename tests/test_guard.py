@@ -8,6 +8,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
+from agent import guard
+
 ROOT = Path(__file__).parents[1]
 HEAD = """
 import os, signal, sys, time
@@ -96,3 +100,12 @@ def test_with_other_threads_it_runs_in_place() -> None:
         """
     )
     assert said.startswith("['a', 'b'] [] clean")
+
+
+def test_the_deadline_counts_from_the_start_of_a_process_that_was_started_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.guard._LONGEST_START", float("inf"))
+    assert guard.began() < time.monotonic() - 0.05, "the interpreter took longer than that to start"
+    monkeypatch.setattr("agent.guard._LONGEST_START", 0.0)
+    assert abs(time.monotonic() - guard.began()) < 1.0, "this one has been doing other things"
