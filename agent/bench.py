@@ -70,7 +70,7 @@ def expected(name: str, file_bytes: int, parameters: int = 0) -> Expected | None
     by_count = parameters / basis["parameters"] if parameters and basis["parameters"] else by_bytes
     first = TYPICAL_READ / basis["rates"]["reading"] * by_count
     whole = first + TYPICAL_WRITTEN / basis["rates"]["writing"] * by_bytes
-    return Expected(round(first, 1), round(whole, 1), exact is not None, str(basis["model"]))
+    return Expected(first, whole, exact is not None, str(basis["model"]))
 
 
 def _kept() -> list[Mapping[str, Any]]:
