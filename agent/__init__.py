@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent.api import Agent, Chat
-    from chains.repo_map import RepoMap
-    from chains.review_types import ReviewReport
+    from chains.reviewing.types import ReviewReport
+    from chains.search.repo_map import RepoMap
     from chains.types import Answer, Citation
     from indexers.errors import AgentError
     from indexers.filters import Filter
@@ -25,8 +25,8 @@ _HOMES = {
     "Filter": "indexers.filters",
     "Hit": "indexers.types",
     "IndexReport": "indexers.types",
-    "RepoMap": "chains.repo_map",
-    "ReviewReport": "chains.review_types",
+    "RepoMap": "chains.search.repo_map",
+    "ReviewReport": "chains.reviewing.types",
 }
 
 __all__ = [

@@ -18,8 +18,8 @@ from agent.config import load_settings
 from agent.guard import guarded
 from agent.paths import cache_dir, secure_directory
 from agent.review import Request, reports
-from chains.review_codec import report_from_data, report_to_data
-from chains.review_types import ReviewReport
+from chains.reviewing.codec import report_from_data, report_to_data
+from chains.reviewing.types import ReviewReport
 from indexers.git import Repository
 from indexers.revisions import commit_id
 

@@ -16,9 +16,9 @@ from agent.config import Settings, load_settings, silence_tracing
 from agent.display import Hits
 from agent.upkeep import Status
 from agent.workspace import OnProgress, Workspace
-from chains.repo_map import DEFAULT_TOKENS, RepoMap, repo_map
+from chains.search.repo_map import DEFAULT_TOKENS, RepoMap, repo_map
 from chains.types import Answer, Step, Turn
-from chains.write_types import Stage
+from chains.writing.types import Stage
 from indexers.errors import UsageError
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from chains.commit_message import CommitMessage
     from chains.completing import Completion
     from chains.engines import ServerModel
-    from chains.journal import Record
     from chains.llm import LlamaCpp
-    from chains.query import Query
-    from chains.retriever import CodeRetriever
-    from chains.review_types import ReviewReport
+    from chains.reviewing.types import ReviewReport
+    from chains.search.query import Query
+    from chains.search.retriever import CodeRetriever
+    from chains.writing.journal import Record
     from indexers.verify import Explanation, Verification
 
 MAX_RESULTS = 1_000
@@ -205,7 +205,7 @@ class Agent:
 
     def retriever(self, k: int = 10, *, only: Filter = EVERYTHING) -> CodeRetriever:
         """The search as a LangChain retriever, to be joined with `|`."""
-        from chains.retriever import CodeRetriever
+        from chains.search.retriever import CodeRetriever
 
         return CodeRetriever(search=self.search, k=k, only=only)
 

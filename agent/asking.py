@@ -131,7 +131,7 @@ def _prepare(
 ) -> Prepared | Answer:
     """What the model is to read; or the answer itself, where there is not one file to read."""
     from chains.ask import prepare, retrieval_query
-    from chains.reading import read_for
+    from chains.search.reading import read_for
 
     begun = _begin(workspace, model, question, history, only)
     if isinstance(begun, Answer):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agent.paths import secure_directory, state_dir
-from chains.review_types import Finding
+from chains.reviewing.types import Finding
 from indexers.blobs import file_at
 from indexers.errors import UsageError
 from indexers.git import Repository

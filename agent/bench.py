@@ -13,7 +13,7 @@ from agent.paths import secure_directory, state_dir
 
 if TYPE_CHECKING:
     from agent.chosen_model import ChosenModel
-    from chains.bench import Bench
+    from chains.models.bench import Bench
 
 # What a question costs that nothing of is in the cache: sources and instructions, and an answer of a few sentences.
 TYPICAL_READ, TYPICAL_WRITTEN = 2_400, 160
@@ -35,7 +35,7 @@ class Expected:
 
 def run(model: ChosenModel, *, trials: bool, progress: Callable[[int, int, str], None]) -> Bench:
     """Measure the chosen model with the settings it would be loaded with, and keep the result."""
-    from chains.bench import bench
+    from chains.models.bench import bench
 
     llm = model.local
     found = bench(Path(llm.model_path), llm.planned(), trials=trials, progress=progress)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from agent.calibration import Calibration
 from agent.config import Settings
 from agent.review_model import installed
-from chains.replay import Case, Judged, cases, interval, judged, threshold_for
 from chains.review import Verdict
-from chains.review_reader import ReaderOptions
-from chains.review_types import Finding
-from chains.trees import RevisionTree
-from chains.units import units
+from chains.reviewing.reader import ReaderOptions
+from chains.reviewing.replay import Case, Judged, cases, interval, judged, threshold_for
+from chains.reviewing.trees import RevisionTree
+from chains.reviewing.types import Finding
+from chains.reviewing.units import units
 from indexers.errors import ModelError
 from indexers.git import Repository
 

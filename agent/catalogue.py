@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent.download import RemoteFile
 from agent.wheels import Part
-from chains.shapes import Shape
+from chains.models.shapes import Shape
 
 if TYPE_CHECKING:
-    from chains.footprint import Footprint
-    from chains.gguf_header import Tensor
+    from chains.models.footprint import Footprint
+    from chains.models.gguf_header import Tensor
 
 # What a name without a quantisation means: the card's "medium, balanced quality - recommended".
 RECOMMENDED = "Q4_K_M"
@@ -56,7 +56,7 @@ class CatalogueEntry:
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors the file has, by its shape; none where that is not known."""
-        from chains.shapes import quantisations, tensors
+        from chains.models.shapes import quantisations, tensors
 
         if self.shape is None or self.quant not in quantisations():
             return ()
@@ -85,7 +85,7 @@ class CatalogueEntry:
     @property
     def footprint(self) -> Footprint | None:
         """What memory it takes, by its shape; None where that is not known."""
-        from chains.footprint import of_shape
+        from chains.models.footprint import of_shape
 
         return of_shape(self.shape, self.tensors) if self.shape is not None and self.tensors else None
 

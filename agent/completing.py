@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.loading import Background
 from chains.completing import CompleteSettings, Completion, cut, definitions, fill, hole_at
-from chains.infill import Hole
+from chains.writing.infill import Hole
 from indexers.errors import AgentError, UsageError
 from indexers.files import read_source
 from indexers.redact import redact

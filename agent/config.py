@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from agent import paths
-from chains import ggml_types
-from chains.endpoints import endpoint
-from chains.kv_policy import READINGS
-from chains.kv_store import DEFAULT_BYTES
+from chains.kv.policy import READINGS
+from chains.kv.store import DEFAULT_BYTES
+from chains.models import ggml_types
+from chains.server.endpoints import endpoint
 from indexers.config import IndexConfig
 from indexers.errors import UsageError
 
@@ -52,7 +52,7 @@ class Settings:
     leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
     finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
     (`open`) or not (`closed`). `kv_bytes` bounds the states of what models read (0 keeps none), `reading` says how
-    sources are read, one of `chains.kv_policy.READINGS`. `linter` and `formatter` are commands for what `write`
+    sources are read, one of `chains.kv.policy.READINGS`. `linter` and `formatter` are commands for what `write`
     drafts, with the paths behind them. `warnings` are sentences for people.
     """
 

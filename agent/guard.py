@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chains.review import finished_late
-from chains.review_codec import report_from_data, report_to_data
-from chains.review_types import Reason, ReviewReport, Unreviewed
+from chains.reviewing.codec import report_from_data, report_to_data
+from chains.reviewing.types import Reason, ReviewReport, Unreviewed
 from indexers.children import is_alone
 from indexers.errors import AgentError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.paths import cache_dir, secure_directory
-from chains.kv_store import KvStore
+from chains.kv.store import KvStore
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -47,8 +47,8 @@ def state(settings: Settings, model: Path | None) -> CacheState:
 
 
 def _reading(wanted: str, model: Path) -> tuple[str, str]:
-    from chains.gguf import read_gguf
-    from chains.kv_policy import decided
+    from chains.kv.policy import decided
+    from chains.models.gguf import read_gguf
     from indexers.errors import ModelError
 
     try:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from agent.catalogue import CatalogueEntry, catalogue, catalogue_entry
 from agent.models import InstalledModel, find
-from chains.fit import RAM_MARGIN, Compute, Fit, Gpu, Machine, Wishes, fit
-from chains.footprint import Footprint, of_file
-from chains.gguf import read_gguf
+from chains.models.fit import RAM_MARGIN, Compute, Fit, Gpu, Machine, Wishes, fit
+from chains.models.footprint import Footprint, of_file
+from chains.models.gguf import read_gguf
 from indexers.errors import ModelError
 
 # The context that model cards state their memory for.
@@ -54,13 +54,13 @@ def subject(name: str, directories: Iterable[Path] = ()) -> Subject:
 
 def exactly(wanted: Subject) -> Compute:
     """llama.cpp's own compute buffer for a choice, by a load that allocates nothing; the same arithmetic without it."""
-    from chains.measure import measure
+    from chains.models.measure import measure
 
     @lru_cache(maxsize=64)
     def compute(n_ctx: int, n_batch: int, kind: str) -> int:
         if wanted.path is not None:
             return measure(wanted.path, n_ctx, n_batch, kind).largest_compute
-        from chains.shapes import write_empty
+        from chains.models.shapes import write_empty
 
         entry = wanted.entry
         assert entry is not None and entry.shape is not None
@@ -91,7 +91,7 @@ def machine_of(ram: float | None, vram: Sequence[float] | None, *, whole: bool) 
 
 def _gpus() -> tuple[tuple[Gpu, ...], bool]:
     """This machine's GPUs; none where llama.cpp is not installed, which other commands say."""
-    from chains.measure import gpus
+    from chains.models.measure import gpus
 
     try:
         return gpus()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent.config import MAX_FILE_BYTES, REPOSITORY_FILE, Settings, review_limits
 from chains.review import Policy
-from chains.review_types import Severity
+from chains.reviewing.types import Severity
 from indexers.blobs import file_at
 from indexers.errors import UsageError
 from indexers.git import Repository

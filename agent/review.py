@@ -12,10 +12,10 @@ from agent.config import Settings
 from agent.policy import policy_of, tightened
 from agent.review_model import NO_MODEL, reader_for
 from agent.review_server import sent_to, server_reader
-from chains.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, unread
 from chains.review import Policy, review
-from chains.review_types import ReviewReport
-from chains.trees import RevisionTree
+from chains.reviewing.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, unread
+from chains.reviewing.trees import RevisionTree
+from chains.reviewing.types import ReviewReport
 from indexers.blobs import file_at
 from indexers.errors import RepositoryError, UsageError
 from indexers.git import Repository

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from chains.review_types import MODEL, Finding, Outcome, ReviewReport, Severity, Unreviewed
+from chains.reviewing.types import MODEL, Finding, Outcome, ReviewReport, Severity, Unreviewed
 
 JSON_VERSION = 1
 SCHEMA_FILE = "review.schema.json"

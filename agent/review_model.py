@@ -11,14 +11,14 @@ from agent.config import Settings, silence_tracing
 from agent.paths import cache_dir, secure_directory
 from agent.verdicts import StoredVerdicts
 from chains.review import Reader, Verdict
-from chains.review_context import ContextFinder
-from chains.review_reader import ModelReader, ReaderOptions
-from chains.review_types import Reason, Severity
+from chains.reviewing.context import ContextFinder
+from chains.reviewing.reader import ModelReader, ReaderOptions
+from chains.reviewing.types import Reason, Severity
 from indexers.errors import ModelError
 
 if TYPE_CHECKING:
-    from chains.checks.callers import Tree
     from chains.llm import LlamaCpp
+    from chains.reviewing.checks.callers import Tree
     from indexers.git import Repository
 
 # What `review_model` says where the checks alone are wanted.
@@ -101,7 +101,7 @@ def _path(settings: Settings, name: str | None) -> Path | None:
     """
     from agent import models
     from agent.hardware import detect
-    from chains.gguf import read_gguf
+    from chains.models.gguf import read_gguf
 
     directories = [Path(directory) for directory in settings.models_dirs]
     wanted = name or settings.review_model or settings.model

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from agent.config import Settings, silence_tracing
 from agent.verdicts import StoredVerdicts
 from chains.review import Reader, Verdict
-from chains.review_context import ContextFinder
-from chains.review_reader import ModelReader, ReaderOptions
-from chains.review_types import Reason
+from chains.reviewing.context import ContextFinder
+from chains.reviewing.reader import ModelReader, ReaderOptions
+from chains.reviewing.types import Reason
 from indexers.errors import AgentError
 
 if TYPE_CHECKING:
-    from chains.checks.callers import Tree
     from chains.engines import ServerModel
+    from chains.reviewing.checks.callers import Tree
     from indexers.git import Repository
 
 
@@ -55,7 +55,7 @@ def _model(settings: Settings, name: str | None) -> ServerModel:
 
 def sent_to(settings: Settings) -> str:
     """A sentence about where the change goes to be read; empty where it stays on this machine."""
-    from chains.endpoints import endpoint
+    from chains.server.endpoints import endpoint
 
     if settings.engine != "openai" or not settings.base_url:
         return ""

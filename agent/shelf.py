@@ -14,7 +14,7 @@ from agent.download import Report
 from agent.hardware import disk_free
 from agent.paths import models_dir
 from agent.pins import Pin, pin, pin_of, unpin
-from chains.gguf import read_gguf
+from chains.models.gguf import read_gguf
 from indexers.errors import DownloadError, ModelError
 from indexers.types import Progress
 

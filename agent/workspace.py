@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.config import Settings
 from agent.paths import cache_dir, index_dir, secure_directory
-from chains.retrieval import Search
+from chains.search.retrieval import Search
 from indexers import made_by
 from indexers.build import Builder
 from indexers.errors import BusyError, DownloadError, IndexDamaged, StorageError

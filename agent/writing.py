@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from agent.config import user_environment
 from agent.loading import Background
 from agent.paths import edits_dir, edits_place
-from chains.apply import apply, recover, undo
-from chains.diffs import unified_diff
-from chains.edits import Edit, FileChange
-from chains.journal import Journal, Record
-from chains.policy import Concern, PolicyError, concerns
-from chains.query import STOP_WORDS
+from chains.search.query import STOP_WORDS
 from chains.types import Answer, Source, Usage
-from chains.write_types import Check, Draft, Exchange, Stage, WriteSettings
+from chains.writing.apply import apply, recover, undo
+from chains.writing.diffs import unified_diff
+from chains.writing.edits import Edit, FileChange
+from chains.writing.journal import Journal, Record
+from chains.writing.policy import Concern, PolicyError, concerns
+from chains.writing.types import Check, Draft, Exchange, Stage, WriteSettings
 from indexers.errors import AgentError, UsageError
 from indexers.filters import EVERYTHING, Filter
 from indexers.tokens import tokenize
@@ -27,7 +27,7 @@ from indexers.tokens import tokenize
 if TYPE_CHECKING:
     from agent.chosen_model import ChosenModel
     from agent.workspace import Workspace
-    from chains.material import Material
+    from chains.writing.material import Material
     from indexers.git import Repository
     from indexers.types import Hit
 
@@ -106,7 +106,7 @@ class Proposal:
 
     def _repr_markdown_(self) -> str:
         """How a notebook shows a proposal: its diff, then its checks."""
-        from chains.replies import Fence
+        from chains.writing.replies import Fence
 
         if not self.edits:
             return self.reason
@@ -165,8 +165,8 @@ def writing(
 
 def material_of(workspace: Workspace, only: Filter) -> Material:
     """What the machine reads of this workspace."""
-    from chains.material import Material
-    from chains.reading import read_for
+    from chains.search.reading import read_for
+    from chains.writing.material import Material
 
     def search(query: str) -> tuple[Sequence[Hit], bool]:
         # Lines that are to be changed must be seen.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chains.ask import AskSettings, ask_chain
     from chains.llm import LlamaCpp
-    from chains.retriever import CodeRetriever
+    from chains.search.retriever import CodeRetriever
     from chains.types import Answer, Citation, Question, Source
     from indexers.filters import Filter
 
@@ -16,7 +16,7 @@ _HOMES = {
     "Answer": "chains.types",
     "AskSettings": "chains.ask",
     "Citation": "chains.types",
-    "CodeRetriever": "chains.retriever",
+    "CodeRetriever": "chains.search.retriever",
     "Filter": "indexers.filters",
     "LlamaCpp": "chains.llm",
     "Question": "chains.types",

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chains.context import pack
+from chains.kv.trail import continued
+from chains.kv.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
 from chains.parsing import check
 from chains.prompts import prompt_text
-from chains.query import STOP_WORDS
-from chains.trail import continued
-from chains.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
+from chains.search.query import STOP_WORDS
 from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Source, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
@@ -156,7 +156,7 @@ def prepare(
 ) -> Prepared:
     """Pack what was found into the model's budget and write the messages.
 
-    :param trail: what the model read last, in that order; see `chains.trail`.
+    :param trail: what the model read last, in that order; see `chains.kv.trail`.
     """
     question, budget = fitting(model, question, settings)
     shown = texts_of(question.history)

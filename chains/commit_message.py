@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chains.changes import read_change
-from chains.commit_style import Style, style_of, tidied
 from chains.prompts import prompt_text
-from chains.replies import Fence
+from chains.reviewing.changes import read_change
 from chains.types import Usage
+from chains.writing.commit_style import Style, style_of, tidied
+from chains.writing.replies import Fence
 from indexers.errors import AgentError
 from indexers.git import Repository
 from indexers.redact import redact
 from indexers.revisions import staged
 
 if TYPE_CHECKING:
-    from chains.review_types import FileDiff
+    from chains.reviewing.types import FileDiff
 
 DEFAULT_CONTEXT_TOKENS = 1_200
 _LOOKED_AT, _SHOWN = 40, 8

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chains.infill import Hole, continuing_ids, end_ids, ended, infill_ids, marks_of, trimmed
 from chains.prompts import prompt_text
 from chains.types import Source, Usage
+from chains.writing.infill import Hole, continuing_ids, end_ids, ended, infill_ids, marks_of, trimmed
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

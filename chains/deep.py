@@ -22,7 +22,7 @@ from indexers.errors import ContextTooSmall
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
 
-    from chains.retrieval import Search
+    from chains.search.retrieval import Search
     from indexers.relations import Relations
 
 # The longest call that the grammar allows is about this long.

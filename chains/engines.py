@@ -18,15 +18,15 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-from chains import estimates
-from chains import tools as calling
-from chains.connection import Request, Turn
-from chains.conversation import conversation
-from chains.families import Message, alternating
-from chains.forms import form_of
-from chains.infill import Hole
-from chains.server_base import ConnectedModel
-from chains.servers import LLAMA_CPP, likeliest
+from chains.engine import estimates
+from chains.engine import tools as calling
+from chains.engine.conversation import conversation
+from chains.engine.families import Message, alternating
+from chains.engine.forms import form_of
+from chains.server.about import LLAMA_CPP, likeliest
+from chains.server.base import ConnectedModel
+from chains.server.connection import Request, Turn
+from chains.writing.infill import Hole
 from indexers.errors import ContextTooSmall, ModelError, UsageError
 
 DEFAULT_MAX_TOKENS = 1_024

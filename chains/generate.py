@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chains.context import pack
 from chains.prompts import prompt_text
-from chains.replies import Fence
 from chains.types import Answer, Citation, Usage
+from chains.writing.replies import Fence
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

@@ -26,20 +26,13 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import Field, PrivateAttr
 
-from chains import tools as calling
-from chains.bound import BoundChat
-from chains.conversation import conversation, source_texts
-from chains.drafting import Drafted, Pace, Plain
-from chains.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
-from chains.fit import Wishes
-from chains.gguf import GgufInfo, read_gguf
-from chains.kv import Repair, source_spans
-from chains.kv_policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided
-from chains.kv_store import DEFAULT_BYTES
-from chains.likelihood import next_probabilities
-from chains.loading import Choice, choose
-from chains.reader import Reader, Reading, open_reader
-from chains.runtime import (
+from chains.engine import tools as calling
+from chains.engine.bound import BoundChat
+from chains.engine.conversation import conversation, source_texts
+from chains.engine.drafting import Drafted, Pace, Plain
+from chains.engine.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
+from chains.engine.likelihood import next_probabilities
+from chains.engine.runtime import (
     Interrupted,
     Runtime,
     Sampling,
@@ -47,11 +40,18 @@ from chains.runtime import (
     grammar_of,
     native,
 )
-from chains.stops import StopFilter
+from chains.engine.stops import StopFilter
+from chains.kv.layout import Repair, source_spans
+from chains.kv.policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided
+from chains.kv.reader import Reader, Reading, open_reader
+from chains.kv.store import DEFAULT_BYTES
+from chains.models.fit import Wishes
+from chains.models.gguf import GgufInfo, read_gguf
+from chains.models.loading import Choice, choose
 from indexers.errors import BusyError, ContextTooSmall, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from chains.runtime import LoadOptions
+    from chains.engine.runtime import LoadOptions
 
 DEFAULT_MAX_TOKENS = 1_024
 _LOCK_POLL_SECONDS = 0.1

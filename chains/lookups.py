@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chains.ask import DEFAULT_CONTEXT_TOKENS, DEFAULT_MAX_TOKENS
-from chains.callers import Graph, KeywordGraph
 from chains.context import pack
-from chains.passages import Passages, hit_of, merged, qualified
-from chains.query import looks_like_code
-from chains.reading import read_for
-from chains.retrieval import relevant
-from chains.symbol_graph import SymbolGraph
-from chains.tools import CHOICES
+from chains.engine.tools import CHOICES
+from chains.reviewing.callers import Graph, KeywordGraph
+from chains.search.passages import Passages, hit_of, merged, qualified
+from chains.search.query import looks_like_code
+from chains.search.reading import read_for
+from chains.search.retrieval import relevant
+from chains.search.symbol_graph import SymbolGraph
 from chains.types import OVER_BUDGET, Dropped, Source, Step
 from indexers.errors import UsageError
 from indexers.types import Hit
 
 if TYPE_CHECKING:
     from chains.context import CountTokens
-    from chains.retrieval import Search
+    from chains.search.retrieval import Search
     from indexers.relations import Relations
 
 DEFAULT_STEPS = 6

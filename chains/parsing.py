@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chains.query import looks_like_code
+from chains.search.query import looks_like_code
 from chains.types import Citation, Source
 
 # Every pattern here is linear, or bounded by a small count: a model that stutters must not stop the program.

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from chains.changes import ReadChange
-from chains.checks import callers, first, second
-from chains.review_types import (
+from chains.reviewing.changes import ReadChange
+from chains.reviewing.checks import callers, first, second
+from chains.reviewing.risk import risk
+from chains.reviewing.suppressions import sift
+from chains.reviewing.types import (
     FileDiff,
     Finding,
     Hunk,
@@ -19,9 +21,7 @@ from chains.review_types import (
     Severity,
     Unreviewed,
 )
-from chains.risk import risk
-from chains.suppressions import sift
-from chains.units import units
+from chains.reviewing.units import units
 
 # How long the work goes on before it is shown how far it is, in seconds.
 _SNAPSHOT_SECONDS = 0.5

@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from chains.choosing import Target, wants
-from chains.composing import Composed, composed
 from chains.context import pack
-from chains.drafter import Drafter
-from chains.edit_checks import static_checks
-from chains.edits import Kind
-from chains.places import Places, find_places
-from chains.policy import checked
-from chains.speaking import Speaker
-from chains.trials import trial_checks
 from chains.types import Context
-from chains.write_prompts import Attempt, choice_messages
-from chains.write_types import Check, Draft, Stage, WriteSettings
+from chains.writing.choosing import Target, wants
+from chains.writing.composing import Composed, composed
+from chains.writing.drafter import Drafter
+from chains.writing.edit_checks import static_checks
+from chains.writing.edits import Kind
+from chains.writing.places import Places, find_places
+from chains.writing.policy import checked
+from chains.writing.prompts import Attempt, choice_messages
+from chains.writing.speaking import Speaker
+from chains.writing.trials import trial_checks
+from chains.writing.types import Check, Draft, Stage, WriteSettings
 from indexers.errors import AgentError
 from indexers.types import Progress
 
 if TYPE_CHECKING:
-    from chains.material import Material
+    from chains.writing.material import Material
 
 _CHOICE_TOKENS = 160
 NO_CHANGE = "The model left the code as it is: it may be there already."

@@ -22,7 +22,7 @@ from pydantic import PrivateAttr
 class ScriptedChat(BaseChatModel):
     """Answers with its script, in order and then again from the start, word by word. A token is a word.
 
-    A line of the script that is written as `chains.tools` writes calls (several: one under the other) is a call.
+    A line of the script that is written as `chains.engine.tools` writes calls (several: one under the other) is a call.
     `seen` holds the messages of every call, `options` its keyword arguments, `written` the pieces handed out
     in the last call, and `stopped` whether that call was left before its end.
     """

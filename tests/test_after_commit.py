@@ -13,7 +13,7 @@ from test_hook import KEY, agent, environment, no_process_is_left, run_git  # no
 from test_review import NEW, OLD, Judge, run, said
 
 from agent import after_commit, hooks
-from chains.review_types import Outcome
+from chains.reviewing.types import Outcome
 from indexers.git import Repository
 
 
@@ -87,7 +87,7 @@ def test_the_likelihood_of_words_is_a_share(smollm_gguf: Path) -> None:
 
     from langchain_core.messages import HumanMessage
 
-    from chains.likelihood import odds
+    from chains.engine.likelihood import odds
     from chains.llm import LlamaCpp
 
     model = LlamaCpp(model_path=str(smollm_gguf), n_ctx=2_048)

@@ -14,9 +14,9 @@ from agent import Agent, AgentError, Filter
 from agent.config import load_settings
 from agent.display import Hits
 from chains.ask import NOT_FOUND, repeats
-from chains.reading import reading_list
-from chains.retrieval import FAR, NEAR_ENOUGH, relevant
-from chains.tools import call_text
+from chains.engine.tools import call_text
+from chains.search.reading import reading_list
+from chains.search.retrieval import FAR, NEAR_ENOUGH, relevant
 from chains.types import Answer, Citation, Step
 from indexers.errors import RepositoryError, UsageError
 from indexers.types import Hit, IndexReport, Progress, SkipReason

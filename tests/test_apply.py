@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from repos import git, make_repo, write
 
-import chains.apply
-import chains.journal
-import chains.placing
-from chains.apply import ChangedError, apply, recover, undo
-from chains.edits import FileChange, FileState
-from chains.jail import state_of
-from chains.journal import Journal
-from chains.policy import PolicyError
+import chains.writing.apply
+import chains.writing.journal
+import chains.writing.placing
+from chains.writing.apply import ChangedError, apply, recover, undo
+from chains.writing.edits import FileChange, FileState
+from chains.writing.jail import state_of
+from chains.writing.journal import Journal
+from chains.writing.policy import PolicyError
 from indexers.errors import AgentError, BusyError, StorageError
 from indexers.locks import locked
 
@@ -166,7 +166,7 @@ def test_a_hard_link_elsewhere_keeps_its_bytes(root: Path, journal: Journal, tmp
 def test_who_holds_the_lock_is_waited_for(
     root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chains.apply, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(chains.writing.apply, "_WAIT_SECONDS", 0.1)
     with locked(journal.lock), pytest.raises(BusyError, match="record of edits"):
         apply(root, CHANGES, journal)
 
@@ -184,7 +184,7 @@ def test_a_damaged_record_is_told_and_nothing_is_guessed(root: Path, journal: Jo
 
 
 def test_old_records_go(root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chains.journal, "KEPT", 2)
+    monkeypatch.setattr(chains.writing.journal, "KEPT", 2)
     state = FileState(OLD, 0o640)
     for number in range(5):
         new = FileState(b"%d\n" % number, 0o640)
@@ -230,7 +230,7 @@ def killed(name: str) -> None:
 
 
 def patched(patch: pytest.MonkeyPatch, failing: Failing) -> Failing:
-    for module in (chains.apply, chains.journal, chains.jail, chains.placing):
+    for module in (chains.writing.apply, chains.writing.journal, chains.writing.jail, chains.writing.placing):
         patch.setattr(module, "os", failing)
     return failing
 

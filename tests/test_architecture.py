@@ -25,35 +25,35 @@ HEAVY = {
 }
 # What is LangChain's by its nature: the model, the retriever. They are imported by name, never by a package.
 LANGCHAIN_MODULES = {
-    "chains/connection.py",
+    "chains/server/connection.py",
     "chains/engines.py",
-    "chains/server_base.py",
-    "chains/bound.py",
-    "chains/conversation.py",
+    "chains/server/base.py",
+    "chains/engine/bound.py",
+    "chains/engine/conversation.py",
     "chains/deep.py",
     "chains/llm.py",
-    "chains/retriever.py",
+    "chains/search/retriever.py",
 }
 
 DOORS: dict[str, set[str]] = {
     "chromadb": {"indexers/store.py"},
     # Those beside the door ask only what the installed build can do.
-    "llama_cpp": {"chains/runtime.py", "agent/hardware.py", "agent/commands/doctor.py"},
+    "llama_cpp": {"chains/engine/runtime.py", "agent/hardware.py", "agent/commands/doctor.py"},
     "subprocess": {
         *("indexers/git.py", "indexers/children.py", "indexers/rescue.py"),
         *("agent/background.py", "agent/wheels.py", "agent/after_commit.py"),
         # The user's own commands, on a copy.
-        "chains/scratch.py",
+        "chains/writing/scratch.py",
     },
     "sqlite3": {"indexers/ledger.py", "indexers/unused.py", "agent/workspace.py", "agent/commands/doctor.py"},
     "filelock": {"indexers/locks.py", "agent/download.py"},
     "onnxruntime": {"indexers/embedding.py"},
     "langchain": {"chains/deep.py"},
-    "httpx2": {"chains/servers.py", "agent/web.py"},
-    "openai": {"chains/server_errors.py"},
-    "langchain_openai": {"chains/server_base.py"},
+    "httpx2": {"chains/server/about.py", "agent/web.py"},
+    "openai": {"chains/server/errors.py"},
+    "langchain_openai": {"chains/server/base.py"},
     "langgraph": {"chains/deep.py", "chains/write.py"},
-    "pyflakes": {"chains/edit_checks.py"},
+    "pyflakes": {"chains/writing/edit_checks.py"},
     # A styled text is a value; only output prints it.
     "rich": {"agent/output.py", "agent/commands/search.py"},
 }
@@ -71,7 +71,7 @@ HOLDS_STDOUT = {"agent/cli.py"}
 # and a library that raises nothing more precise.
 # The hook is a boundary too, and so is the process in which a review runs: its parent tells.
 BROAD_EXCEPT = {
-    **{"agent/cli.py": 9, "chains/llm.py": 1, "chains/waiting.py": 1, "indexers/embedding.py": 1},
+    **{"agent/cli.py": 9, "chains/llm.py": 1, "chains/engine/waiting.py": 1, "indexers/embedding.py": 1},
     **{"agent/commands/hook.py": 1, "agent/guard.py": 1},
 }
 BANNED = {"langchain_community", "llama_index", "requests", "git"}

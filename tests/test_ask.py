@@ -208,7 +208,7 @@ def test_a_follow_up_is_searched_with_what_it_leans_on(
 
 
 def retriever(hits: Sequence[Hit] = HITS) -> Any:
-    from chains.retriever import document_of
+    from chains.search.retriever import document_of
 
     return RunnableLambda(lambda query: [document_of(hit) for hit in hits])
 

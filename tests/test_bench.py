@@ -9,10 +9,10 @@ import pytest
 
 from agent import bench as kept
 from agent.cli import main
-from chains.bandwidth import memory_bandwidth
-from chains.bench import Bench, Rates, Trial, advice, bench, bytes_of_token
-from chains.gguf import read_gguf
-from chains.runtime import LoadOptions, Runtime
+from chains.engine.runtime import LoadOptions, Runtime
+from chains.models.bandwidth import memory_bandwidth
+from chains.models.bench import Bench, Rates, Trial, advice, bench, bytes_of_token
+from chains.models.gguf import read_gguf
 
 OPTIONS = LoadOptions(n_ctx=768, n_batch=256, n_threads=1)
 
@@ -56,7 +56,7 @@ def test_another_context_says_the_same(tiny_codellama: Path) -> None:
 
     def first() -> int:
         runtime.prefill(ids, None, lambda: False)
-        from chains.runtime import Sampling
+        from chains.engine.runtime import Sampling
 
         sampler = runtime.sampler(Sampling())
         token = sampler.next()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.briefs import ELISION, brief
+from chains.search.briefs import ELISION, brief
 from indexers.chunking import chunk_source
 from indexers.config import IndexConfig
 from indexers.types import Chunk, SourceFile, Symbol

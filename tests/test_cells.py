@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny_gguf import build
 
-from chains.cells import CellsError
+from chains.engine.runtime import Runtime
+from chains.kv.cells import CellsError
 from chains.llm import LlamaCpp
-from chains.runtime import Runtime
 
 HEAD = "You answer questions about one code repository for a programmer who is reading it.\n\n"
 SOURCE = (

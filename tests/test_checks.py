@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from chains.checks import callers, first, second
-from chains.checks.hidden_text import visible
-from chains.diff import hunks
-from chains.review_types import FileDiff, Finding, Severity
-from chains.suppressions import ignored, sift
+from chains.reviewing.checks import callers, first, second
+from chains.reviewing.checks.hidden_text import visible
+from chains.reviewing.diff import hunks
+from chains.reviewing.suppressions import ignored, sift
+from chains.reviewing.types import FileDiff, Finding, Severity
 from indexers.languages import language_of
 
 KEY = "AKIAIOSFODNN7ABCDEFG"

@@ -23,7 +23,7 @@ from agent.commands.ask import read_question, show_answer, show_sources, show_st
 from agent.commands.chat import as_markdown
 from agent.commands.search import MOST_TERMS, best_window, query_terms
 from agent.output import Output
-from chains.query import understand
+from chains.search.query import understand
 from chains.types import Answer, Citation, Dropped, Source, Step, Usage
 from indexers.errors import BusyError, ModelError, UsageError
 from indexers.filters import Filter

@@ -9,7 +9,7 @@ from fakes import ScriptedChat
 from repos import commit, git, make_repo, write
 
 from chains.commit_message import commit_message, last_messages
-from chains.commit_style import Style, style_of, tidied
+from chains.writing.commit_style import Style, style_of, tidied
 from indexers.errors import AgentError
 from indexers.git import Repository
 

@@ -15,11 +15,11 @@ import chains.deep
 from chains.ask import NOT_FOUND
 from chains.ask import messages as one_shot_messages
 from chains.deep import deep_ask
+from chains.engine.tools import call_text
 from chains.llm import LlamaCpp
 from chains.lookups import MOST_STEPS, REPEATED, SPECS, DeepSettings
 from chains.prompts import prompt_text
-from chains.retrieval import Search
-from chains.tools import call_text
+from chains.search.retrieval import Search
 from chains.types import Answer, Context, Question, Step, Turn
 from indexers.build import Builder
 from indexers.config import IndexConfig

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repos import git, make_repo, write
 
-from chains.changes import read_patch
-from chains.diff import hunks, limited, touched_lines
-from chains.patch import parse_patch
-from chains.review_types import Hunk
+from chains.reviewing.changes import read_patch
+from chains.reviewing.diff import hunks, limited, touched_lines
+from chains.reviewing.patch import parse_patch
+from chains.reviewing.types import Hunk
 from indexers.errors import UsageError
 
 LINES = st.lists(st.sampled_from(["a", "b", "c", "d", "", "  e", "f\x0bg", "\u2028"]), max_size=25)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from chains.drafting import LENGTHS, Drafted, Lookup, Pace, Plain
+from chains.engine.drafting import LENGTHS, Drafted, Lookup, Pace, Plain
+from chains.engine.runtime import Sampling
 from chains.llm import LlamaCpp
-from chains.runtime import Sampling
 from indexers.errors import UsageError
 
 END = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chains.edit_checks import errors_in, static_checks, undefined_in
-from chains.edits import FileChange, FileState
-from chains.imports import import_for, import_row, missing_imports
+from chains.writing.edit_checks import errors_in, static_checks, undefined_in
+from chains.writing.edits import FileChange, FileState
+from chains.writing.imports import import_for, import_row, missing_imports
 
 BEFORE = (
     "import os\n\n\ndef f(x):\n    return os.fspath(x)\n\n\nclass A:\n    def g(self):\n        return f(1)\n"

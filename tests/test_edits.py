@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from repos import git, make_repo
 
-from chains.diffs import unified_diff
-from chains.edits import Edit, EditError, FileChange, FileState, Kind, Text, changes_of, edited
+from chains.writing.diffs import unified_diff
+from chains.writing.edits import Edit, EditError, FileChange, FileState, Kind, Text, changes_of, edited
 from indexers.files import blob_id
 
 

@@ -14,10 +14,10 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from chains import estimates
-from chains.endpoints import endpoint
+from chains.engine import estimates
 from chains.engines import ServerModel
-from chains.servers import Server, named_parameters
+from chains.server.about import Server, named_parameters
+from chains.server.endpoints import endpoint
 from indexers.errors import AgentError, BusyError, ContextTooSmall, ModelError, UsageError
 
 LONG = "def area(width, height):\n    return width * height\n" * 60
@@ -392,7 +392,7 @@ def test_a_busy_server_is_waited_for() -> None:
 
 
 def test_a_server_that_stays_busy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chains.connection.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("chains.server.connection.PATIENCE_SECONDS", 0.5)
     with FakeServer([refused(503, "Loading model")]) as server, pytest.raises(BusyError, match="is busy"):
         model(server).invoke("?")
 
@@ -407,7 +407,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_server_that_is_busy_when_asked_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chains.servers.TELL_SECONDS", 0.3)
+    monkeypatch.setattr("chains.server.about.TELL_SECONDS", 0.3)
     with FakeServer() as server:
         server.get = lambda path: (time.sleep(1.5), (200, {}))[1]  # type: ignore[method-assign]
         with pytest.raises(BusyError, match="may be busy"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chains.expansion import BEHIND, FOLLOWED, MOST_ADDED, expanded, one_hop
+from chains.search.expansion import BEHIND, FOLLOWED, MOST_ADDED, expanded, one_hop
 from indexers.build import Builder
 from indexers.config import IndexConfig
 from indexers.filters import Filter

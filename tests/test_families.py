@@ -13,7 +13,7 @@ import tiny_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chains.families import (
+from chains.engine.families import (
     CHATML,
     CODELLAMA,
     CODELLAMA_70B,
@@ -29,8 +29,8 @@ from chains.families import (
     stop_ids,
     template_family,
 )
-from chains.gguf import read_gguf
-from chains.runtime import LoadOptions, Runtime, Vocabulary
+from chains.engine.runtime import LoadOptions, Runtime, Vocabulary
+from chains.models.gguf import read_gguf
 from indexers.errors import ModelError, UsageError
 
 INST, END_INST = [518, 25580, 29962], [518, 29914, 25580, 29962]

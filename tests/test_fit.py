@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from tiny_gguf import build
 
-from chains.builds import choose_build
-from chains.fit import GPU_MARGIN, RAM_MARGIN, Fit, Gpu, Machine, Wishes, fit, largest_context
-from chains.footprint import Footprint, of_file, of_shape
-from chains.gguf import read_gguf
+from chains.engine.runtime import supports_gpu
 from chains.llm import LlamaCpp
-from chains.measure import gpus, measure
-from chains.runtime import supports_gpu
-from chains.shapes import Shape, quantisations, tensors, write_empty
+from chains.models.builds import choose_build
+from chains.models.fit import GPU_MARGIN, RAM_MARGIN, Fit, Gpu, Machine, Wishes, fit, largest_context
+from chains.models.footprint import Footprint, of_file, of_shape
+from chains.models.gguf import read_gguf
+from chains.models.measure import gpus, measure
+from chains.models.shapes import Shape, quantisations, tensors, write_empty
 from indexers.errors import ModelError
 
 GIB, MIB, GB = 1 << 30, 1 << 20, 10**9

@@ -13,7 +13,7 @@ import tiny_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chains.gguf import GgufInfo, read_gguf
+from chains.models.gguf import GgufInfo, read_gguf
 from indexers.errors import ModelError
 
 U32, F32, STRING, ARRAY, U64 = 4, 6, 8, 9, 10
@@ -215,9 +215,9 @@ def test_split_models(tmp_path: Path) -> None:
 def test_a_header_longer_than_the_first_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path / "m.gguf", built())
     whole = read_gguf(path)
-    monkeypatch.setattr("chains.gguf._READS", (64, 256, 1 << 20))
+    monkeypatch.setattr("chains.models.gguf._READS", (64, 256, 1 << 20))
     assert read_gguf(path) == whole
-    monkeypatch.setattr("chains.gguf._READS", (64, 256))
+    monkeypatch.setattr("chains.models.gguf._READS", (64, 256))
     with pytest.raises(ModelError, match="larger than 256"):
         read_gguf(path)
 
@@ -278,7 +278,7 @@ def test_a_quantisation_that_llama_cpp_gave_up_is_named(tmp_path: Path, kind: in
 
 
 def test_a_quantisation_newer_than_this_llama_cpp_is_told_by_it(tmp_path: Path) -> None:
-    from chains.runtime import LoadOptions, Runtime
+    from chains.engine.runtime import LoadOptions, Runtime
 
     info = read_gguf(put(tmp_path / "m.gguf", typed_tensor(250)))
     assert info.quantization == "type 250"
@@ -319,8 +319,8 @@ def test_any_shape_a_header_may_claim_is_read_and_planned(
     tmp_path_factory: pytest.TempPathFactory, numbers: Any, heads: Any, name: str, tensors: Any
 ) -> None:
     """Whatever a stranger's header says, planning ends with a choice or a sentence."""
-    from chains.fit import Machine, Wishes, fit, largest_context
-    from chains.footprint import of_file
+    from chains.models.fit import Machine, Wishes, fit, largest_context
+    from chains.models.footprint import of_file
 
     keys: list[tuple[str, int, Any]] = [
         ("general.architecture", STRING, "llama"),

@@ -17,7 +17,7 @@ HEAD = """
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
 from agent.guard import guarded
-from chains.review_types import Reason, Reviewed, ReviewReport, Unreviewed
+from chains.reviewing.types import Reason, Reviewed, ReviewReport, Unreviewed
 from indexers.errors import UsageError
 
 half = ReviewReport("x", reviewed=(Reviewed("a", 1, 2, True),), unreviewed=(Unreviewed("b", 1, 2, Reason.PENDING),))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from chains.retrieval import Search, relevant
+from chains.search.retrieval import Search, relevant
 from indexers.build import Builder
 from indexers.config import IndexConfig
 from indexers.embedding import open_embedder
@@ -210,8 +210,8 @@ def test_few_files_of_many_are_all_found(
     crowded: Place, only: Filter, paths: set[str], dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Far fewer than the files that answer better: what is cut before it is filtered finds nothing.
-    monkeypatch.setattr("chains.retrieval.KEYWORD_CANDIDATES", 5)
-    monkeypatch.setattr("chains.retrieval.VECTOR_CANDIDATES", 5)
+    monkeypatch.setattr("chains.search.retrieval.KEYWORD_CANDIDATES", 5)
+    monkeypatch.setattr("chains.search.retrieval.VECTOR_CANDIDATES", 5)
     assert set(limited(crowded, only, dense=dense)) == paths
 
 

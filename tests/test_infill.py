@@ -18,9 +18,9 @@ from agent.completing import parse_place
 from agent.config import Settings
 from chains.completing import CompleteSettings, cut, fill, hole_at, names_in_view
 from chains.engines import ServerModel
-from chains.gguf import read_gguf
-from chains.infill import CODELLAMA, QWEN, Hole, end_ids, ended, infill_ids, marks_of, trimmed
 from chains.llm import LlamaCpp
+from chains.models.gguf import read_gguf
+from chains.writing.infill import CODELLAMA, QWEN, Hole, end_ids, ended, infill_ids, marks_of, trimmed
 from indexers.errors import AgentError, UsageError
 
 GEOMETRY = '''\

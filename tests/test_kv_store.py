@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from chains import kv_store
-from chains.kv_store import Entry, KvStore
+from chains.kv.layout import store as kv_store
+from chains.kv.store import Entry, KvStore
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from chains.kv_store import Entry, KvStore
+from chains.kv.store import Entry, KvStore
 store = KvStore(Path(sys.argv[1]), 10**9)
 number = int(sys.argv[2])
 print("ready", flush=True)

@@ -24,9 +24,9 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field
 
-from chains.fit import RAM_MARGIN
-from chains.footprint import of_file
 from chains.llm import LlamaCpp, StopFilter, Writer, conversation
+from chains.models.fit import RAM_MARGIN
+from chains.models.footprint import of_file
 from indexers.errors import AgentError, BusyError, ContextTooSmall, ModelError, UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -690,7 +690,7 @@ def test_no_memory_for_the_context_takes_a_smaller_one(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
         "from chains.llm import LlamaCpp\n"
-        "from chains.runtime import native\n"
+        "from chains.engine.runtime import native\n"
         "native()\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + (800 << 20), taken + (800 << 20)))\n"

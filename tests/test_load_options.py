@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_gguf import build
 
-from chains.gguf import GgufInfo, read_gguf
-from chains.runtime import LoadOptions, Runtime
+from chains.engine.runtime import LoadOptions, Runtime
+from chains.models.gguf import GgufInfo, read_gguf
 from indexers.errors import AgentError
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.callers import KeywordGraph
+from chains.engine.tools import CHOICES, grammar, instructions, offer
 from chains.lookups import (
     LEAST_TOKENS,
     NOTHING,
@@ -19,9 +19,9 @@ from chains.lookups import (
     SPECS,
     Lookups,
 )
-from chains.passages import Passages, merged, qualified
-from chains.retrieval import Search
-from chains.tools import CHOICES, grammar, instructions, offer
+from chains.reviewing.callers import KeywordGraph
+from chains.search.passages import Passages, merged, qualified
+from chains.search.retrieval import Search
 from chains.types import Step
 from indexers.build import Builder
 from indexers.config import IndexConfig

@@ -10,7 +10,7 @@ import pytest
 
 from agent import Agent, Filter
 from agent.config import load_settings
-from chains.reading import read_for
+from chains.search.reading import read_for
 from indexers.errors import UsageError
 from tests.repos import make_repo
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from needles import FULL, WAYS, Row, _again, groups_of, needles, prompts, right, shown, summary
 
-from chains.kv import Repair
+from chains.kv.layout import Repair
 
 CODE = '''
 class Box:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from repos import make_repo
 
-from chains.edits import FileChange, FileState
-from chains.jail import parent_of, state_of, twin_of
-from chains.policy import PolicyError, checked, concerns, executes_later, forbidden
+from chains.writing.edits import FileChange, FileState
+from chains.writing.jail import parent_of, state_of, twin_of
+from chains.writing.policy import PolicyError, checked, concerns, executes_later, forbidden
 
 NEW = FileState(b"x\n")
 

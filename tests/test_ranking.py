@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.exports import reexports
-from chains.path_signals import file_name_match, of_other_platform, superseded
-from chains.query import Query, looks_like_code, understand
-from chains.ranking import (
+from chains.search.exports import reexports
+from chains.search.path_signals import file_name_match, of_other_platform, superseded
+from chains.search.query import Query, looks_like_code, understand
+from chains.search.ranking import (
     DEFAULT_WEIGHTS,
     Candidate,
     FileEvidence,
@@ -22,7 +22,7 @@ from chains.ranking import (
     rank,
     saturate,
 )
-from chains.traces import Frame, frames, resolve
+from chains.search.traces import Frame, frames, resolve
 
 
 def candidate(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from chains.kv import Repair
+from chains.engine.runtime import build
+from chains.kv.layout import Repair
 from chains.llm import LlamaCpp
-from chains.runtime import build
 
 Read = tuple[str, int, int]
 WAYS: dict[str, dict[str, Any]] = {
@@ -158,7 +158,7 @@ def test_another_build_of_llama_cpp_reads_anew(
     tiny_codellama: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = reader(tiny_codellama, kept)(FIRST)
-    from chains import reader as reading
+    from chains.kv.layout import reader as reading
 
     monkeypatch.setattr(reading, "build", lambda: {**build(), "version": "0.0.1"})
     assert reader(tiny_codellama, kept)(FIRST)[1] == first[1]
@@ -203,7 +203,7 @@ def test_a_damaged_or_foreign_state_is_a_miss(tiny_codellama: Path, kept: Path, 
 
 def test_a_state_of_another_shape_is_a_miss(tiny_codellama: Path, kept: Path) -> None:
     """A file that is sound, of the right name, and not what this context takes."""
-    from chains.kv_store import KvStore
+    from chains.kv.store import KvStore
 
     whole = reader(tiny_codellama, kept)(FIRST)
     store = KvStore(kept)
@@ -220,7 +220,7 @@ def test_without_room_on_disk_everything_works(
 ) -> None:
     import errno
 
-    from chains import kv_store
+    from chains.kv.layout import store as kv_store
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from repos import commit, git, make_repo, write
 
-from chains.replay import Judged, cases, interval, judged, threshold_for
-from chains.review_types import Finding, Severity
+from chains.reviewing.replay import Judged, cases, interval, judged, threshold_for
+from chains.reviewing.types import Finding, Severity
 from indexers.git import Repository
 from indexers.history import commits
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.choosing import Menu, Target, paths_in
-from chains.edits import Kind
-from chains.fitting import fitted
 from chains.llm import LlamaCpp
-from chains.regions import named, near, regions_of, scope_of
-from chains.replies import Fence, fenced_code, margin_of, with_margin, without_margin
-from chains.speaking import loops
+from chains.writing.choosing import Menu, Target, paths_in
+from chains.writing.edits import Kind
+from chains.writing.fitting import fitted
+from chains.writing.regions import named, near, regions_of, scope_of
+from chains.writing.replies import Fence, fenced_code, margin_of, with_margin, without_margin
+from chains.writing.speaking import loops
 
 
 @pytest.mark.parametrize(

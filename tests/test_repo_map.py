@@ -10,8 +10,8 @@ import pytest
 from agent import Agent, Filter
 from agent.cli import main
 from agent.config import load_settings
-from chains.repo_map import LEAST_TOKENS, RepoMap, estimated_tokens, signature
-from chains.symbol_graph import SymbolGraph
+from chains.search.repo_map import LEAST_TOKENS, RepoMap, estimated_tokens, signature
+from chains.search.symbol_graph import SymbolGraph
 from indexers.errors import UsageError
 from tests.repos import commit, git, make_repo, write
 
@@ -152,7 +152,7 @@ def test_only_some_files_are_shown_but_all_count(repo: Path) -> None:
 
 
 def test_another_way_to_count(repo: Path) -> None:
-    from chains.repo_map import repo_map
+    from chains.search.repo_map import repo_map
 
     with Agent.open(repo, settings=load_settings(repo, {})) as agent:
         agent.refresh()

@@ -10,7 +10,7 @@ import pytest
 
 from chains import Filter
 from chains.ask import hits_of
-from chains.retriever import CodeRetriever, document_of
+from chains.search.retriever import CodeRetriever, document_of
 from indexers.errors import UsageError
 from indexers.types import Hit
 

@@ -14,16 +14,16 @@ from fakes import ScriptedChat
 from repos import git, make_repo, write
 from test_checks import KEY, diff
 
-from chains.changes import ReadChange
 from chains.review import Policy, Verdict, review
-from chains.review_answers import NOT_THERE, NOT_TOUCHED, read_answer, suggestion_for
-from chains.review_codec import report_from_data, report_to_data
-from chains.review_context import ContextFinder
-from chains.review_prompt import answer_schema, hunk_prompt
-from chains.review_reader import BELOW, ModelReader, ReaderOptions
-from chains.review_types import Exempt, FileDiff, Outcome, Reason, ReviewReport, Severity, Unreviewed
-from chains.risk import risk
-from chains.units import MOST_LINES, units
+from chains.reviewing.answers import NOT_THERE, NOT_TOUCHED, read_answer, suggestion_for
+from chains.reviewing.changes import ReadChange
+from chains.reviewing.codec import report_from_data, report_to_data
+from chains.reviewing.context import ContextFinder
+from chains.reviewing.prompt import answer_schema, hunk_prompt
+from chains.reviewing.reader import BELOW, ModelReader, ReaderOptions
+from chains.reviewing.risk import risk
+from chains.reviewing.types import Exempt, FileDiff, Outcome, Reason, ReviewReport, Severity, Unreviewed
+from chains.reviewing.units import MOST_LINES, units
 from indexers.git import Repository
 
 OLD = "def first(values):\n    return values[0]\n\n\ndef last(values):\n    return values[-1]\n"
@@ -269,8 +269,8 @@ def test_long_hunks_are_cut_and_nothing_is_lost() -> None:
 
 
 def test_context_is_the_function_around_what_it_calls_and_who_calls_it(tmp_path: Path) -> None:
-    from chains.changes import read_change
-    from chains.trees import RevisionTree
+    from chains.reviewing.changes import read_change
+    from chains.reviewing.trees import RevisionTree
     from indexers.revisions import staged
 
     files = {

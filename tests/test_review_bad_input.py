@@ -11,7 +11,7 @@ from test_checks import KEY
 
 from agent.config import Settings
 from agent.review import Request, reports
-from chains.review_types import Outcome, Reason, ReviewReport
+from chains.reviewing.types import Outcome, Reason, ReviewReport
 from indexers.errors import UsageError
 from indexers.git import Repository
 

@@ -15,8 +15,8 @@ from test_review import NEW, OLD, Judge, run, said
 from agent import review_formats
 from agent.commands import review_text
 from agent.output import Output, plain
-from chains.checks.lines import finding
-from chains.review_types import Exempt, Reason, ReviewReport, Severity, Suggestion, Unreviewed
+from chains.reviewing.checks.lines import finding
+from chains.reviewing.types import Exempt, Reason, ReviewReport, Severity, Suggestion, Unreviewed
 
 ODD = "caf\udce9 %:,\n.py"
 

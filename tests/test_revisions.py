@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from repos import commit, git, make_repo, write
 
-from chains.changes import ReadChange, read_change
-from chains.review_types import Reason
+from chains.reviewing.changes import ReadChange, read_change
+from chains.reviewing.types import Reason
 from indexers.errors import UsageError
 from indexers.git import Repository
 from indexers.revisions import changes, new_since, of_commit, of_range, staged

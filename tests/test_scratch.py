@@ -12,8 +12,8 @@ import psutil
 import pytest
 from repos import git, make_repo
 
-from chains.edits import FileChange, FileState
-from chains.scratch import changed_in, run, scratch_copy
+from chains.writing.edits import FileChange, FileState
+from chains.writing.scratch import changed_in, run, scratch_copy
 from indexers.errors import UsageError
 from indexers.git import Repository
 

@@ -20,10 +20,10 @@ from langchain_core.messages import (
 from langchain_core.tools import tool
 from pydantic import BaseModel, ConfigDict, Field
 
-from chains.conversation import conversation
-from chains.families import FAMILIES, Message
+from chains.engine.conversation import conversation
+from chains.engine.families import FAMILIES, Message
+from chains.engine.tools import call_text
 from chains.llm import LlamaCpp
-from chains.tools import call_text
 from indexers.errors import UsageError
 
 ASK = [SystemMessage("You know this repository."), HumanMessage("Which function retries?")]
@@ -113,7 +113,7 @@ def test_an_answer_is_written_as_without_a_grammar(tiny: LlamaCpp) -> None:
     bound = tiny.bind_tools([short("find")], tool_choice="none")
     about = conversation(ASK, ())[0].text
     told = bound.invoke(ASK, max_tokens=30)
-    from chains.tools import instructions, offer
+    from chains.engine.tools import instructions, offer
 
     same = [SystemMessage(f"{about}\n\n{instructions(offer([short('find')]).tools)}"), ASK[1]]
     free = tiny.invoke(same, max_tokens=30)

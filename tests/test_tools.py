@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chains.engine.runtime import _Candidates, native
+from chains.engine.tools import Call, TurnReader, call_text, grammar, instructions, offer, result_head
 from chains.llm import LlamaCpp
-from chains.runtime import _Candidates, native
-from chains.tools import Call, TurnReader, call_text, grammar, instructions, offer, result_head
 from indexers.errors import UsageError
 
 Accepts = Callable[[str, str], bool]

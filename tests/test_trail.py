@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import trails
-from chains.trail import beginning, continued
+from chains.kv.trail import beginning, continued
 from chains.types import Context, Source
 
 

@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage
 
 from chains.ask import AskSettings, fitting, messages, prepare
 from chains.context import pack
-from chains.turns import fitting_turns, new_sources, repeated
+from chains.kv.turns import fitting_turns, new_sources, repeated
 from chains.types import Question, Retrieved, Source, Turn
 from indexers.types import Hit
 

@@ -11,12 +11,12 @@ from fakes import ScriptedChat
 from repos import git, make_repo, write
 
 import chains.write
-from chains.diffs import unified_diff
-from chains.edits import Kind
-from chains.material import Material
-from chains.policy import PolicyError
-from chains.replies import Fence
-from chains.write_types import Draft, Stage, WriteSettings
+from chains.writing.diffs import unified_diff
+from chains.writing.edits import Kind
+from chains.writing.material import Material
+from chains.writing.policy import PolicyError
+from chains.writing.replies import Fence
+from chains.writing.types import Draft, Stage, WriteSettings
 from indexers.errors import AgentError, ModelError, UsageError
 from indexers.filters import Filter
 from indexers.git import Repository

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import chains.apply
+import chains.writing.apply
 from agent import Agent
 from agent.cli import main
 from agent.commands.write import confirmed, show_proposal, show_stages, show_trace
@@ -22,12 +22,12 @@ from agent.config import load_settings
 from agent.output import Output
 from agent.paths import edits_dir
 from agent.writing import ChecksFailed, Proposal
-from chains.apply import ChangedError
-from chains.edits import Edit, Kind
-from chains.journal import Journal
-from chains.policy import Concern, PolicyError
 from chains.types import Answer
-from chains.write_types import Check, Stage
+from chains.writing.apply import ChangedError
+from chains.writing.edits import Edit, Kind
+from chains.writing.journal import Journal
+from chains.writing.policy import Concern, PolicyError
+from chains.writing.types import Check, Stage
 from indexers.errors import AgentError, UsageError
 from indexers.git import Repository
 from tests.repos import git, make_repo, write
@@ -195,7 +195,7 @@ def test_the_next_command_ends_what_a_killed_one_began(root: Path) -> None:
         raise SystemExit
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chains.apply, "put", killed)
+        patch.setattr(chains.writing.apply, "put", killed)
         with pytest.raises(SystemExit):
             proposal.apply()
     assert Journal(edits_dir(Repository.discover(root))).has_pending() and read(root) == FILES["src/pause.py"]

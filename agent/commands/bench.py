@@ -15,7 +15,7 @@ from indexers.types import Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chains.bench import Bench
+    from chains.models.bench import Bench
 
 # The same settings differ by a few per cent on a machine that does nothing else.
 _NOISY = 0.15

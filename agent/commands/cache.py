@@ -15,7 +15,7 @@ from agent.output import Output, count_text, show_path, size_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:
-    from chains.kv_store import KvStore, Listed, Totals
+    from chains.kv.store import KvStore, Listed, Totals
 
 _SHOWN = 20
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

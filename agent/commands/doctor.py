@@ -19,7 +19,7 @@ from agent.output import Output, show_path, size_text
 from indexers.errors import AgentError, RepositoryError
 
 if TYPE_CHECKING:
-    from chains.fit import Fit
+    from chains.models.fit import Fit
 
 LEAST_GIT = (2, 25)
 # The first with all known fixes for reading strangers' repositories; distributions fix older ones too.
@@ -197,8 +197,8 @@ def _gpu() -> Check:
         import llama_cpp
     except (ImportError, OSError, RuntimeError):
         return Check("gpu", WARN, "unknown without llama.cpp", LLAMA_INSTALL)
-    from chains.builds import gpu_build, wheel_command
-    from chains.measure import gpus
+    from chains.models.builds import gpu_build, wheel_command
+    from chains.models.measure import gpus
 
     if llama_cpp.llama_supports_gpu_offload():
         found, unified = gpus()
@@ -220,7 +220,7 @@ def _gpu() -> Check:
 def _language_model() -> Check:
     from agent import hardware, models, planning
     from agent.config import load_settings
-    from chains.fit import Wishes, fit
+    from chains.models.fit import Wishes, fit
 
     settings = load_settings()
     directories = [Path(directory) for directory in settings.models_dirs]

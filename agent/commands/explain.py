@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.output import Output, count_text
 
 if TYPE_CHECKING:
-    from chains.query import Query
+    from chains.search.query import Query
     from indexers.filters import Filter
     from indexers.types import Hit
 

@@ -19,7 +19,7 @@ from agent.commands import (
     work_on,
 )
 from agent.output import Output
-from chains.repo_map import DEFAULT_TOKENS, LEAST_TOKENS
+from chains.search.repo_map import DEFAULT_TOKENS, LEAST_TOKENS
 
 if TYPE_CHECKING:
     from indexers.filters import Filter

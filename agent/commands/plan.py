@@ -16,7 +16,7 @@ from indexers.errors import UsageError
 if TYPE_CHECKING:
     from agent.bench import Expected
     from agent.planning import Subject
-    from chains.fit import Compute, Fit, Machine
+    from chains.models.fit import Compute, Fit, Machine
 
 RamOption = Annotated[
     float | None,
@@ -96,7 +96,7 @@ def run(
     """Plan the model and show what it takes at several windows, and what would be chosen."""
     from agent import planning
     from agent.config import load_settings
-    from chains.fit import Wishes, fit, largest_context
+    from chains.models.fit import Wishes, fit, largest_context
 
     settings = load_settings(None, {"kv": kv})
     wanted = planning.subject(name, more_directories())

@@ -17,7 +17,7 @@ from indexers.errors import UsageError
 if TYPE_CHECKING:
     from agent.config import Settings
     from agent.review import Request
-    from chains.review_types import ReviewReport
+    from chains.reviewing.types import ReviewReport
     from indexers.git import Repository
 
 FORMATS = ("text", "json", "sarif", "github")

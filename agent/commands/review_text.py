@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from agent.output import Output, Styled, count_text, seconds_text, show_label, show_path
-from chains.review_types import MODEL, Finding, Outcome, ReviewReport, Severity, Unreviewed
+from chains.reviewing.types import MODEL, Finding, Outcome, ReviewReport, Severity, Unreviewed
 
 _STYLES = {
     Severity.LOW: "dim",

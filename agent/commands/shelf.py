@@ -15,7 +15,7 @@ from agent.output import Output, plain, show_path, size_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:
-    from chains.gguf import GgufInfo
+    from chains.models.gguf import GgufInfo
 
 # What people look for in a GGUF header; chat templates are too long to read.
 _INFO_CHARS = 200
@@ -135,7 +135,7 @@ def run_verify(output: Output, *, names: list[str], json: bool) -> int:
 
 def run_info(output: Output, *, name: str, tensors: bool, json: bool) -> int:
     """Show the header of a GGUF file."""
-    from chains.gguf import read_gguf
+    from chains.models.gguf import read_gguf
 
     info = read_gguf(file_of(name))
     if json:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from agent.writing import Proposal
-    from chains.journal import Record
-    from chains.write_types import Check, Stage
+    from chains.writing.journal import Record
+    from chains.writing.types import Check, Stage
     from indexers.filters import Filter
 
 FAILED = 1
@@ -177,7 +177,7 @@ def run(
 
 def show_stages(output: Output, progress: ProgressView, items: Iterator[Stage | Proposal]) -> Proposal:
     """Show each state on stderr as it ends; give back the proposal that ends them."""
-    from chains.write_types import Stage
+    from chains.writing.types import Stage
 
     proposal: Proposal | None = None
     # Closing the iterator is what stops the model, also when Ctrl-C was pressed.

@@ -56,7 +56,7 @@ from agent import Agent
 from agent.config import load_settings
 from agent.paths import cache_dir, secure_directory
 from chains.ask import DEFAULT_MAX_TOKENS, REPEATED, AskSettings, answer_stream, prepare, repeats
-from chains.reading import read_for
+from chains.search.reading import read_for
 from chains.types import Answer, Question, Retrieved, Usage
 from indexers.filters import Filter
 

@@ -3,9 +3,9 @@
     python tests/benchmarks/cross_validation.py --data FILE --repos DIR [--keywords] [--folds 6] [--out FILE]
 
 FILE and DIR are those of retrieval.py. The repositories are dealt into folds. For each fold, every field of
-chains.ranking.Weights is chosen anew on the other repositories, from all signals off, by coordinate ascent over a few
-multiples of the shipped value; the fold is then scored with what came of it. Printed are NDCG@10 of all queries so
-scored, with the shipped weights, and the difference with a 95 % bootstrap over repositories.
+chains.search.ranking.Weights is chosen anew on the other repositories, from all signals off, by coordinate ascent over
+a few multiples of the shipped value; the fold is then scored with what came of it. Printed are NDCG@10 of all queries
+so scored, with the shipped weights, and the difference with a 95 % bootstrap over repositories.
 
 Which signals there are was itself chosen on these repositories: that part of the choice is not undone here.
 
@@ -30,8 +30,8 @@ from scores import Place, mean, ndcg, paired
 
 from agent import Agent
 from agent.config import load_settings
-from chains.query import Query, understand
-from chains.ranking import DEFAULT_WEIGHTS, Candidate, FileEvidence, Weights, rank
+from chains.search.query import Query, understand
+from chains.search.ranking import DEFAULT_WEIGHTS, Candidate, FileEvidence, Weights, rank
 
 # What is tried for a weight, beside off: multiples of the shipped value.
 STEPS = (0.5, 1.0, 2.0)

@@ -38,11 +38,11 @@ from agent import Agent, models
 from agent.config import load_settings
 from agent.paths import cache_dir, secure_directory
 from agent.writing import Proposal, material_of, write_settings, writing
-from chains.diffs import unified_diff
-from chains.edit_checks import static_checks
-from chains.edits import FileChange, FileState
-from chains.scratch import run
-from chains.write_types import Stage
+from chains.writing.diffs import unified_diff
+from chains.writing.edit_checks import static_checks
+from chains.writing.edits import FileChange, FileState
+from chains.writing.scratch import run
+from chains.writing.types import Stage
 from indexers.filters import EVERYTHING
 
 CASES = Path(__file__).with_name("edit_cases.json")
@@ -242,8 +242,8 @@ def answer_blocks(agent: Agent, case: Case, python: str) -> dict[str, Any]:
     from langchain_core.messages import HumanMessage, SystemMessage
 
     from chains.context import pack
-    from chains.places import find_places
     from chains.prompts import prompt_text
+    from chains.writing.places import find_places
 
     settings = write_settings(agent.workspace)
     with agent.workspace.guarded():

@@ -29,7 +29,7 @@ from sandbox import run_python
 
 from agent import models
 from chains.llm import LlamaCpp
-from chains.replies import Fence, fenced_code
+from chains.writing.replies import Fence, fenced_code
 
 OURS, PLAIN = "ours", "plain"
 MAX_TOKENS = 512

@@ -37,7 +37,7 @@ from typing import Any
 
 from reporting import machine, table, write
 
-from chains.kv import Repair
+from chains.kv.layout import Repair
 
 FIRST, SECOND = "How does a command find its options?", "Which types are converted, and where?"
 CHUNK_TOKENS, SOURCES = 300, 5
@@ -160,7 +160,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 def on_disk(states: Path, kv_bytes_per_token: int) -> dict[str, float]:
     """Bytes a token against the model's own KV size, and how many are read and checked a second."""
-    from chains.kv_store import KvStore
+    from chains.kv.store import KvStore
 
     store = KvStore(states)
     listed = store.entries()

@@ -31,7 +31,7 @@ from reporting import machine, table, write
 
 from agent import Agent
 from agent.config import load_settings
-from chains.repo_map import RepoMap, repo_map
+from chains.search.repo_map import RepoMap, repo_map
 from indexers.relations import Relations, visible
 
 DEFINITIONS = 40

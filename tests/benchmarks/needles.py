@@ -41,7 +41,7 @@ from reporting import machine, table, write
 from scores import mean, paired
 
 from chains.context import source_block
-from chains.kv import Repair
+from chains.kv.layout import Repair
 from chains.prompts import prompt_text
 
 SIZE, SEED = 6, 5

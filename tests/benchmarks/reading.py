@@ -34,7 +34,7 @@ from agent import Agent
 from agent.config import load_settings
 from chains.ask import DEFAULT_CONTEXT_TOKENS
 from chains.context import CountTokens, pack
-from chains.reading import read_for
+from chains.search.reading import read_for
 from chains.types import Context
 
 HERE = Path(__file__).parent

@@ -22,7 +22,7 @@ What is measured, all in one run, on the same files:
     tutorial             LangChain's RecursiveCharacterTextSplitter (from_language where it knows the language, 1,000
                          characters, 200 overlap, as in LangChain's own guides), the same MiniLM reading 256 tokens,
                          Chroma's similarity_search; pip install langchain-text-splitters langchain-chroma
-    hybrid - SIGNAL      the hybrid with one field of chains.ranking.Weights switched off
+    hybrid - SIGNAL      the hybrid with one field of chains.search.ranking.Weights switched off
 
 NDCG@10 has gains of 0 and 1; recall@2k is the share of targets among the first ten results that fit, in order, into
 2,000 tokens of four characters; times are of one warm query in this process, and for `keywords` and `hybrid` include
@@ -52,8 +52,8 @@ from tutorial import has_tutorial, reader, tutorial
 
 from agent import Agent
 from agent.config import load_settings
-from chains.ranking import DEFAULT_WEIGHTS, Weights
-from chains.retrieval import Search
+from chains.search.ranking import DEFAULT_WEIGHTS, Weights
+from chains.search.retrieval import Search
 from indexers.embedding import Embedder
 from indexers.index import Index
 

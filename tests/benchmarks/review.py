@@ -27,15 +27,15 @@ from typing import Any
 
 from review_report import report
 
-from chains.diff import hunks
 from chains.llm import LlamaCpp
-from chains.replay import NEAR, cases
-from chains.review_answers import read_answer
-from chains.review_context import ContextFinder
-from chains.review_prompt import answer_schema, claim, hunk_prompt
-from chains.review_reader import NO, YES, conversation, screen_messages
-from chains.review_types import FileDiff, Hunk
-from chains.trees import RevisionTree
+from chains.reviewing.answers import read_answer
+from chains.reviewing.context import ContextFinder
+from chains.reviewing.diff import hunks
+from chains.reviewing.prompt import answer_schema, claim, hunk_prompt
+from chains.reviewing.reader import NO, YES, conversation, screen_messages
+from chains.reviewing.replay import NEAR, cases
+from chains.reviewing.trees import RevisionTree
+from chains.reviewing.types import FileDiff, Hunk
 from indexers.git import Repository
 
 _WORDS = (*YES, *NO)

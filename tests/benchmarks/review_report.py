@@ -10,9 +10,9 @@ from typing import Any
 
 from reporting import machine, table, write
 
-from chains.likelihood import odds
-from chains.replay import interval
-from chains.review_reader import NO, YES
+from chains.engine.likelihood import odds
+from chains.reviewing.reader import NO, YES
+from chains.reviewing.replay import interval
 
 _ROUNDS = 200
 Finding = tuple[str, int, float]

@@ -1,0 +1,105 @@
+"""Changes to what runs by itself: hooks, CI, agents' configuration, start-up files, links and executable bits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from chains.reviewing.checks.lines import added_lines, finding
+from chains.reviewing.types import FileDiff, Finding, Severity
+
+CATEGORY = "self-running"
+_LINK, _EXECUTABLE = 0o120000, 0o111
+# What is done with a file, by its path in lower case.
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "CI runs it": (
+        *(
+            r"\.github/(?:workflows|actions)/",
+            r"\.gitlab-ci",
+            r"\.circleci/",
+            r"\.travis\.yml$",
+            "azure-pipelines",
+        ),
+        *(
+            "jenkinsfile$",
+            r"\.drone\.yml$",
+            r"\.buildkite/",
+            "bitbucket-pipelines",
+            r"\.(?:forgejo|gitea|woodpecker)/",
+        ),
+    ),
+    "git hooks run it": (
+        *(r"\.pre-commit-(?:config|hooks)\.yaml$", r"\.husky/", r"\.githooks/", r"\.?lefthook\.yml$"),
+        r"(?:^|/)hooks/(?:pre|post)-",
+    ),
+    "git obeys it": (r"\.git(?:attributes|modules|config)$",),
+    "coding agents obey it": (
+        *(
+            r"(?:^|/)(?:agents|claude|gemini)(?:\.local)?\.md$",
+            r"\.cursor(?:rules|/)",
+            r"\.claude/",
+            r"\.mcp\.json$",
+        ),
+        *(
+            r"\.aider",
+            r"\.continue/",
+            r"\.windsurf",
+            r"copilot-instructions\.md$",
+            r"\.agent\.toml$",
+            r"\.codex/",
+        ),
+    ),
+    "editors and shells obey it": (
+        *(r"\.vscode/", r"\.idea/", r"\.devcontainer/", r"\.envrc$", r"\.vimrc$", r"\.exrc$"),
+    ),
+    "every start of Python runs it": (r"(?:^|/)(?:site|user)customize\.py$", r"\.pth$"),
+}
+_RULES = tuple((re.compile("|".join(patterns)), what) for what, patterns in _PLACES.items())
+_NPM_HOOK = re.compile(r'^\s*"(?:pre|post)?(?:install|prepare|publish|prepublishOnly)"\s*:')
+
+
+def check(file: FileDiff) -> Iterator[Finding]:
+    """At most one finding for a file, at its first added line: a person should look at what it now does."""
+    if file.after is None:
+        return
+    line = next((number for number, _ in added_lines(file)), file.hunks[0].start if file.hunks else 1)
+    path = file.path.lower()
+    if file.new_mode == _LINK:
+        yield from _link(file)
+        return
+    for rule, what in _RULES:
+        if rule.search(path):
+            message = f"This change alters what runs by itself: {what}."
+            yield finding(file, line, Severity.MEDIUM, CATEGORY, message)
+            return
+    if path.rpartition("/")[2] == "package.json":
+        for number, text in added_lines(file):
+            if _NPM_HOOK.match(text):
+                yield finding(
+                    file,
+                    number,
+                    Severity.MEDIUM,
+                    CATEGORY,
+                    "npm runs this line whenever the package is installed.",
+                )
+                return
+    if file.new_mode & _EXECUTABLE and file.old_mode and not file.old_mode & _EXECUTABLE:
+        yield finding(file, line, Severity.LOW, CATEGORY, "The file becomes executable.")
+
+
+def _link(file: FileDiff) -> Iterator[Finding]:
+    """A symbolic link that leads out of the repository."""
+    target = (file.after or "").strip()
+    depth = 0
+    outside = target.startswith(("/", "~")) or re.match(r"[A-Za-z]:", target) is not None
+    for part in [*file.path.split("/")[:-1], *target.split("/")]:
+        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+        outside = outside or depth < 0
+    if outside or ".git" in target.lower().split("/"):
+        yield finding(
+            file,
+            1,
+            Severity.HIGH,
+            CATEGORY,
+            f"A symbolic link that leads out of the repository: {target[:100]}",
+        )

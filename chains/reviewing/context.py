@@ -1,0 +1,139 @@
+"""What a reader of one hunk needs besides it: the function around it, what it calls, who calls that, and its tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from chains.reviewing.checks.callers import Tree
+from chains.reviewing.types import FileDiff, Hunk
+from indexers.facts import CALL, Defined, FileFacts
+from indexers.filters import is_test
+from indexers.languages import language_of
+from indexers.references import read_text
+from indexers.resolve import last_part
+
+# Lines around a hunk, lines of the function it stands in, and of a definition that it calls.
+_AROUND, _MOST_ENCLOSING, _MOST_CALLED = 3, 40, 14
+_DEFINITIONS, _CALLERS, _TESTS = 3, 3, 2
+# A name in more files than this is a word of the language.
+_MOST_FILES = 25
+_MOST_NAMES = 8
+_SHORTEST_NAME = 3
+_LONGEST_LINE = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The lines of the new text shown with a hunk, 1-based and inclusive, and other code as labelled blocks."""
+
+    start: int
+    end: int
+    scope: str
+    blocks: tuple[str, ...] = ()
+
+
+class ContextFinder:
+    """Finds it for one change, reading every file once."""
+
+    def __init__(self, tree: Tree | None, budget: int) -> None:
+        """:param budget: characters of other code."""
+        self._tree = tree
+        self._budget = budget
+        self._facts: dict[str, FileFacts] = {}
+
+    def around(self, file: FileDiff, hunk: Hunk) -> Around:
+        """The context of one hunk."""
+        facts = self._facts_of(file.path, file.after or "", file.language)
+        lines = file.lines()
+        enclosing = facts.enclosing([hunk.start]).get(hunk.start)
+        start, end = _stretch(hunk, enclosing, len(lines))
+        scope = ".".join(enclosing.path) if enclosing is not None else ""
+        blocks: list[str] = []
+        left = self._budget
+        for block in self._blocks(file, hunk, facts, enclosing, (start, end)) if self._budget > 0 else ():
+            if len(block) <= left:
+                blocks.append(block)
+                left -= len(block)
+        return Around(start, end, scope, tuple(blocks))
+
+    def _blocks(
+        self, file: FileDiff, hunk: Hunk, facts: FileFacts, enclosing: Defined | None, shown: tuple[int, int]
+    ) -> Iterator[str]:
+        yield from self._called(file, hunk, facts, shown)
+        if enclosing is not None and self._tree is not None:
+            yield from self._users(file, last_part(enclosing.name))
+
+    def _called(self, file: FileDiff, hunk: Hunk, facts: FileFacts, shown: tuple[int, int]) -> Iterator[str]:
+        """The definitions of what the added lines call, those of the same file first."""
+        touched = set(hunk.touched)
+        names = [
+            reference.name
+            for reference in facts.references
+            if reference.kind == CALL
+            and touched.intersection(reference.lines)
+            and len(reference.name) >= _SHORTEST_NAME
+        ]
+        count = 0
+        for name in list(dict.fromkeys(names))[:_MOST_NAMES]:
+            if count >= _DEFINITIONS:
+                return
+            here = [item for item in facts.defined if last_part(item.name) == name and not item.is_hidden]
+            if any(shown[0] <= item.line <= shown[1] for item in here):
+                continue
+            places = [(file.path, item, file.lines()) for item in here] or list(self._elsewhere(file, name))
+            if len(places) == 1:
+                path, item, lines = places[0]
+                count += 1
+                yield _block(
+                    f"{path}:{item.start_line}", lines[item.start_line - 1 : item.end_line][:_MOST_CALLED]
+                )
+
+    def _elsewhere(self, file: FileDiff, name: str) -> Iterator[tuple[str, Defined, list[str]]]:
+        for path, text in self._files_with(name, file).items():
+            for item in self._facts_of(path, text, language_of(path)).defined:
+                if last_part(item.name) == name and not item.is_hidden:
+                    yield path, item, text.split("\n")
+
+    def _users(self, file: FileDiff, name: str) -> Iterator[str]:
+        """Lines that call the function around the hunk: some of code, some of tests."""
+        left = {False: _CALLERS, True: _TESTS}
+        found: list[str] = []
+        for path, text in self._files_with(name, file).items():
+            lines = text.split("\n")
+            for reference in self._facts_of(path, text, language_of(path)).references:
+                if reference.name != name or reference.kind != CALL or not left[is_test(path)]:
+                    continue
+                left[is_test(path)] -= 1
+                line = reference.lines[0]
+                found.append(f"{path}:{line}: {lines[line - 1].strip()[:_LONGEST_LINE]}")
+        if found:
+            yield f"Uses of {name}:\n" + "\n".join(found) + "\n"
+
+    def _files_with(self, name: str, file: FileDiff) -> dict[str, str]:
+        if self._tree is None or len(name) < _SHORTEST_NAME or not re.fullmatch(r"\w+", name):
+            return {}
+        paths = [path for path in self._tree.holding(name) if language_of(path) == file.language]
+        if len(paths) > _MOST_FILES:
+            return {}
+        return dict(self._tree.texts([path for path in paths if path != file.path]))
+
+    def _facts_of(self, path: str, text: str, language: str) -> FileFacts:
+        if path not in self._facts:
+            self._facts[path] = read_text(text, language) if text else FileFacts()
+        return self._facts[path]
+
+
+def _stretch(hunk: Hunk, enclosing: Defined | None, count: int) -> tuple[int, int]:
+    """The function around the hunk where that is short enough, else a few lines on both sides."""
+    start, end = hunk.touched[0], hunk.touched[-1]
+    if enclosing is not None and enclosing.end_line - enclosing.start_line < _MOST_ENCLOSING:
+        start, end = min(start, enclosing.start_line), max(end, enclosing.end_line)
+    else:
+        start, end = start - _AROUND, end + _AROUND
+    return max(1, start), min(end, max(1, count))
+
+
+def _block(label: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{label}:", *(line[:_LONGEST_LINE] for line in lines)]) + "\n"

@@ -1,0 +1,98 @@
+"""The code of one target: what the model is shown of it, how much it may write, and what is wrong with the writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chains.writing.choosing import Target
+from chains.writing.edits import FileState, Kind, Text
+from chains.writing.policy import PolicyError
+from chains.writing.prompts import Attempt, draft_messages
+from chains.writing.regions import regions_of, scope_of
+from chains.writing.replies import Fence, margin_of, without_margin
+from chains.writing.speaking import Speaker
+from chains.writing.types import WriteSettings
+from indexers.languages import language_of
+from indexers.redact import redact
+
+if TYPE_CHECKING:
+    from chains.types import Source
+
+# A rewritten place may grow by this much: its tokens again, and so many.
+_GROWTH, _ROOM = 2, 400
+# From so many lines on, what is rewritten is tried as a draft of itself.
+_LONG = 25
+
+
+class Drafter:
+    """Writes for one request.
+
+    :param removes: something was to be removed, so that nothing may be an answer.
+    :param local: the model is in this process; what looks like a secret is sent to no other.
+    """
+
+    def __init__(
+        self,
+        request: str,
+        model: Any,
+        settings: WriteSettings,
+        speaker: Speaker,
+        *,
+        removes: bool,
+        local: bool = True,
+    ) -> None:
+        self._request = request
+        self._model = model
+        self._settings = settings
+        self._speaker = speaker
+        self._removes = removes
+        self._local = local
+
+    def code(
+        self,
+        stage: str,
+        target: Target,
+        files: Mapping[str, FileState],
+        sources: Sequence[Source],
+        attempt: Attempt | None = None,
+    ) -> tuple[str, list[str]]:
+        """The code that the model writes for a target, and what is wrong with the writing itself."""
+        if target.kind in (Kind.DELETE, Kind.RENAME):
+            return "", []
+        shown, scope = self._shown(files, target)
+        fence = Fence.around(shown + (attempt.code if attempt else ""), _fence_language(target.path, shown))
+        messages = draft_messages(self._request, sources, target, shown, fence, scope=scope, attempt=attempt)
+        limit = self._settings.max_tokens
+        if target.kind is Kind.REPLACE:
+            limit = min(limit, _GROWTH * self._model.count_tokens(shown) + _ROOM)
+        # What is rewritten stands in the prompt: as a draft it makes the writing faster, and never another.
+        long = target.region is not None and target.region.length >= _LONG and target.kind is Kind.REPLACE
+        reply, finish = self._speaker.say(stage, messages, fence.grammar(), limit, fence, draft=long)
+        if finish == "length":
+            return fence.body(reply), [f"It was cut off after {limit} tokens: write less."]
+        if finish == "loop":
+            return fence.body(reply), ["It repeats the same lines over and over."]
+        if not fence.body(reply).strip() and not self._removes:
+            return "", ["Nothing was written."]
+        return fence.body(reply), []
+
+    def _shown(self, files: Mapping[str, FileState], target: Target) -> tuple[str, str]:
+        region = target.region
+        if region is None:
+            return "", ""
+        text = Text.of(files[region.path].data)
+        shown = text.shown(region.start_line, region.end_line)
+        if not self._local and redact(shown, os.urandom(16), region.path).count:
+            raise PolicyError(
+                f"{region.label} holds what looks like a secret; it is not sent to a server.",
+                "Use a model in this process: --engine llama.cpp",
+            )
+        around = scope_of(regions_of(region.path, text.text, language_of(region.path, text.lines[0])), region)
+        return without_margin(shown, margin_of(shown)), around.first if around else ""
+
+
+def _fence_language(path: str, shown: str) -> str:
+    language = language_of(path, shown.split("\n", 1)[0])
+    return language if language.isalnum() and language != "text" else ""

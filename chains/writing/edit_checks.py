@@ -1,0 +1,263 @@
+"""What can be told about edits without running them: they apply, they parse, the names they use exist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from chains.writing.edits import FileChange, FileState, Text
+from chains.writing.types import Check
+from indexers.definitions import from_tree
+from indexers.errors import AgentError
+from indexers.languages import language_of
+from indexers.syntax import parse
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PARSES, NAMES, KEEPS = "parses", "names exist", "keeps definitions"
+_MOST_TOLD = 5
+_MOST_NODES = 200_000
+
+
+def static_checks(
+    changes: Sequence[FileChange],
+    exists: Callable[[str, str], bool] | None = None,
+    *,
+    removes: bool = False,
+) -> list[Check]:
+    """Every check that needs no process, over all files.
+
+    :param removes: something was to be removed or to get another name, so that definitions may go.
+    :param exists: whether a module of the repository has a name: (path of the importing file, "module:name").
+    """
+    parsed = [problem for change in changes for problem in _worse(change)]
+    missing = [problem for change in changes for problem in new_undefined(change)]
+    if exists is not None:
+        missing += [problem for change in changes for problem in _imports_nothing(change, exists)]
+    lost = [] if removes else _lost(changes)
+    return [
+        Check(PARSES, not parsed, "; ".join(parsed[:_MOST_TOLD])),
+        Check(NAMES, not missing, "; ".join(missing[:_MOST_TOLD])),
+        Check(KEEPS, not lost, "; ".join(lost[:_MOST_TOLD])),
+    ]
+
+
+def text_in(state: FileState | None) -> str | None:
+    """A file's text with line feeds; None where it has none."""
+    if state is None:
+        return None
+    try:
+        return Text.of(state.data).text
+    except AgentError:
+        return None
+
+
+# -- syntax ----------------------------------------------------------------------------------------
+
+
+def _worse(change: FileChange) -> list[str]:
+    """What does not parse after a change and did before, as sentences."""
+    before, after = text_in(change.before), text_in(change.after)
+    if after is None:
+        return []
+    language = language_of(change.path, after[:200].split("\n", 1)[0])
+    strict = _STRICT.get(language) or _STRICT.get(change.path.rpartition(".")[2])
+    if strict is not None and (before is None or strict(before) is None):
+        error = strict(after)
+        return [f"{change.path}: {error}"] if error else []
+    old, new = errors_in(before or "", language), errors_in(after, language)
+    if old is None or new is None:
+        return []
+    # Lines move: what counts is how many errors there are.
+    return [f"{change.path} line {row}: syntax error" for row in new[:1]] if len(new) > len(old) else []
+
+
+def errors_in(text: str, language: str) -> list[int] | None:
+    """The lines (1-based) of syntax errors in a text, as tree-sitter sees them; None where it cannot be parsed."""
+    tree = parse(text, language)
+    if tree is None:
+        return None
+    if not tree.root.has_error:
+        return []
+    rows: list[int] = []
+    pending: list[Node] = [tree.root]
+    for _ in range(_MOST_NODES):
+        if not pending:
+            break
+        node = pending.pop()
+        if node.is_error or node.is_missing:
+            rows.append(node.start_point.row + 1)
+        elif node.has_error:
+            pending.extend(node.children)
+    return sorted(rows)
+
+
+def _python_error(text: str) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return str(error)
+    return misplaced(tree, "module")
+
+
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_ASYNC = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+
+def misplaced(node: ast.AST, inside: str, *, loop: bool = False) -> str | None:
+    """What Python's parser lets pass and its compiler refuses: `await` in a plain function, a stray `return`.
+
+    :param inside: module, class, function or coroutine.
+    """
+    pending = [(child, inside, loop) for child in ast.iter_child_nodes(node)]
+    while pending:
+        child, where, looping = pending.pop()
+        wrong = _wrong(child, where, looping)
+        if wrong:
+            return f"line {getattr(child, 'lineno', 0)}: {wrong}"
+        if isinstance(child, ast.AsyncFunctionDef):
+            where, looping = "coroutine", False
+        elif isinstance(child, ast.FunctionDef | ast.Lambda):
+            where, looping = "function", False
+        elif isinstance(child, ast.ClassDef):
+            where, looping = "class", False
+        looping = looping or isinstance(child, _LOOPS)
+        pending += [(grandchild, where, looping) for grandchild in ast.iter_child_nodes(child)]
+    return None
+
+
+def _wrong(node: ast.AST, where: str, looping: bool) -> str:
+    if isinstance(node, _ASYNC) and where != "coroutine":
+        return "'await', 'async for' and 'async with' need an async function"
+    if isinstance(node, ast.Return) and where not in ("function", "coroutine"):
+        return "'return' outside function"
+    if isinstance(node, ast.Break | ast.Continue) and not looping:
+        return "'break' or 'continue' outside loop"
+    return ""
+
+
+def _json_error(text: str) -> str | None:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+def _toml_error(text: str) -> str | None:
+    try:
+        tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+# Languages whose own parser tells more than tree-sitter; where the file before does not satisfy it (a newer Python than
+# ours, JSON with comments), tree-sitter alone judges.
+_STRICT: dict[str, Callable[[str], str | None]] = {
+    "python": _python_error,
+    "json": _json_error,
+    "toml": _toml_error,
+}
+
+
+# -- definitions -----------------------------------------------------------------------------------
+
+
+def _lost(changes: Sequence[FileChange]) -> list[str]:
+    """Functions, classes and methods that were there and are nowhere after, as sentences."""
+    after = {name for change in changes for name in _defined(change.path, change.after)}
+    return [
+        f"{change.path}: {'.'.join(name)} is gone"
+        for change in changes
+        for name in sorted(_defined(change.path, change.before) - after)
+    ]
+
+
+def _defined(path: str, state: FileState | None) -> set[tuple[str, ...]]:
+    text = text_in(state)
+    tree = parse(text, language_of(path, text[:200].split("\n", 1)[0])) if text else None
+    if tree is None:
+        return set()
+    kinds = ("function", "method", "class", "type")
+    return {item.path for item in from_tree(tree) if item.kind in kinds and not item.is_hidden}
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def undefined_in(text: str) -> Counter[str]:
+    """Names of a Python text that nothing in it defines or imports, with how often each is used (pyflakes)."""
+    from pyflakes.checker import Checker
+    from pyflakes.messages import UndefinedExport, UndefinedLocal, UndefinedName
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+            found = Checker(tree, filename="").messages
+    except (SyntaxError, ValueError, RecursionError):
+        return Counter()
+    kinds = (UndefinedName, UndefinedLocal, UndefinedExport)
+    return Counter(str(message.message_args[0]) for message in found if isinstance(message, kinds))
+
+
+def undefined_names(change: FileChange) -> list[str]:
+    """Names that a Python file uses after a change without having them, and did not before."""
+    after = text_in(change.after)
+    if after is None or language_of(change.path, after[:200].split("\n", 1)[0]) != "python":
+        return []
+    before = undefined_in(text_in(change.before) or "")
+    return [name for name, count in undefined_in(after).items() if count > before[name]]
+
+
+def new_undefined(change: FileChange) -> list[str]:
+    """The same as sentences."""
+    return [f"{change.path}: the name {name!r} is not defined" for name in undefined_names(change)]
+
+
+def _imports_nothing(change: FileChange, exists: Callable[[str, str], bool]) -> list[str]:
+    """Imports of names that the repository's own modules do not have."""
+    before, after = (
+        _imported(text_in(change.before), change.path),
+        _imported(text_in(change.after), change.path),
+    )
+    new = [item for item in after if item not in before]
+    return [
+        f"{change.path}: {item.partition(':')[0]} has no {item.partition(':')[2]!r}"
+        for item in new
+        if not exists(change.path, item)
+    ]
+
+
+def _imported(text: str | None, path: str) -> list[str]:
+    """The names that a Python file imports, as "module:name"; relative modules with their dots."""
+    if text is None or not path.endswith((".py", ".pyi")):
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            found += [f"{module}:{alias.name}" for alias in node.names if alias.name != "*"]
+    return found

@@ -1,0 +1,102 @@
+"""The model's part in writing: what it is asked, what it says, when it goes round in circles, and what that costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from chains.types import Usage
+from chains.writing.replies import Fence
+from chains.writing.types import Exchange
+from indexers.types import Progress
+
+_LOOP_LINES, _LOOPS = 3, 8
+
+
+class Speaker:
+    """A model with everything that was said to it: `usage` is the cost of all, `exchanges` prompts and replies."""
+
+    def __init__(self, model: Any, on_progress: Callable[[Progress], None]) -> None:
+        self._model = model
+        self._progress = on_progress
+        self.usage = Usage()
+        self.exchanges: list[Exchange] = []
+
+    def say(
+        self,
+        stage: str,
+        messages: Sequence[Any],
+        grammar: str,
+        limit: int,
+        fence: Fence | None = None,
+        *,
+        draft: bool = False,
+    ) -> tuple[str, str]:
+        """What the model answers, and why it ended: stop, length, cancelled, or loop."""
+        began, pieces, finish = time.monotonic(), list[str](), ""
+        usage: Mapping[str, Any] = {}
+        first = 0.0
+        options: dict[str, Any] = {"grammar": grammar, "max_tokens": limit}
+        if draft and isinstance(getattr(self._model, "draft", None), str):
+            options["draft"] = "prompt"
+        stream = self._model.stream(list(messages), **options)
+        for chunk in stream:
+            if chunk.text:
+                first = first or time.monotonic() - began
+                pieces.append(chunk.text)
+                self._progress(Progress(stage, len(pieces), limit))
+            usage = chunk.usage_metadata or usage
+            finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+            if chunk.text and "\n" in chunk.text and loops("".join(pieces)):
+                finish = "loop"
+                getattr(stream, "close", lambda: None)()
+                break
+        reply = "".join(pieces)
+        if fence is not None and fence.closes(reply):
+            finish = "stop"
+        self._count(stage, messages, reply, usage, finish, first, len(pieces), time.monotonic() - began)
+        return reply, finish
+
+    def _count(
+        self,
+        stage: str,
+        messages: Sequence[Any],
+        reply: str,
+        usage: Mapping[str, Any],
+        finish: str,
+        first: float,
+        pieces: int,
+        seconds: float,
+    ) -> None:
+        total = self.usage
+        cached = int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0)
+        own = Usage(
+            int(usage.get("input_tokens", 0)),
+            cached,
+            int(usage.get("output_tokens", pieces)),
+            first,
+            seconds,
+            finish,
+        )
+        self.usage = Usage(
+            total.prompt_tokens + own.prompt_tokens,
+            total.cached_tokens + own.cached_tokens,
+            total.completion_tokens + own.completion_tokens,
+            total.first_token_seconds or own.first_token_seconds,
+            total.seconds + own.seconds,
+            own.finish_reason,
+        )
+        prompt = "\n\n".join(f"<{message.type}>\n{message.text}" for message in messages)
+        self.exchanges.append(Exchange(stage, prompt, reply, own))
+
+
+def loops(text: str) -> bool:
+    """Whether the last lines of a text have been said many times in a row."""
+    lines = [line for line in text.split("\n")[:-1] if line.strip()]
+    for size in range(1, _LOOP_LINES + 1):
+        last = lines[-size:]
+        repeated = lines[-size * _LOOPS :]
+        if len(repeated) == size * _LOOPS and repeated == last * _LOOPS:
+            return True
+    return False
