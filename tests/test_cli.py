@@ -161,6 +161,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"agent {__version__}\n"
 
 
+def test_runs_as_a_module() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "agent", "--version"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"agent {__version__}\n" and not told.stderr
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
