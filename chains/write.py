@@ -119,7 +119,9 @@ class _Machine:
         """Find what to read, and the places that an edit may be about."""
         began = time.monotonic()
         places = find_places(self._request, self._material, self._settings)
-        context = pack(places.hits, self._settings.context_tokens, self._model.count_tokens)
+        # What is to be written anew is shown where it is asked for; once is enough.
+        hits = [hit for hit in places.hits if not any(target.holds(hit) for target in places.direct)]
+        context = pack(hits, self._settings.context_tokens, self._model.count_tokens)
         found = (
             f"{len(context.sources)} sources, {len(places.menu.regions)} places in {len(places.files)} files"
         )

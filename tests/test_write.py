@@ -158,6 +158,61 @@ def test_additions_stand_apart_from_what_they_follow(root: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("request_", "place"),
+    [
+        ("Add a function halved to pkg/base.py", "pkg/base.py:5-6"),
+        ("Add a method grow to the Circle class", "pkg/shapes.py:19-21"),
+        ("write a new method `grow` in class `Circle`", "pkg/shapes.py:19-21"),
+        ("Write a test for `area` in tests/test_shapes.py", "tests/test_shapes.py:4-5"),
+    ],
+)
+def test_new_definitions_go_to_the_end_of_what_they_are_added_to(
+    root: Path, request_: str, place: str
+) -> None:
+    _, draft, model = written(root, request_, "def grow(self):\n    return self\n```")
+    assert len(model.seen) == 1 and draft.edits[0].kind is Kind.INSERT
+    assert f"These are lines {place.split(':')[1]} of {place.split(':')[0]}" in model.seen[0][-2].text
+
+
+def test_what_is_added_to_a_definition_changes_it(root: Path) -> None:
+    reply = "def twice(value):\n    return 2 * value\n```"
+    _, draft, model = written(root, "Add a docstring to `twice`", reply, hits=hits_in("pkg/other.py"))
+    assert len(model.seen) == 1 and draft.edits[0].kind is Kind.REPLACE
+
+
+def test_places_that_share_lines_are_chosen_once(root: Path) -> None:
+    scaled = "scaled in pkg/base.py:5-6"
+    choice = f"change {scaled}\nadd after {scaled}\nchange Shape in pkg/base.py:1-2\ndone"
+    reply = "def scaled(value, factor):\n    return factor * value\n```"
+    shape = 'class Shape:\n    """A shape."""\n```'
+    _, draft, _ = written(root, "make it better", choice, reply, shape, hits=hits_in("pkg/base.py"))
+    assert draft.passed and [edit.kind for edit in draft.edits] == [Kind.REPLACE, Kind.REPLACE]
+
+
+def test_a_named_file_is_the_one_that_is_meant(root: Path) -> None:
+    _, _, model = written(
+        root,
+        "Make pkg/shapes.py faster",
+        "change area in pkg/shapes.py:8-10\ndone",
+        AREA,
+        hits=hits_in("pkg/base.py", "pkg/shapes.py"),
+    )
+    assert (
+        "- area in pkg/shapes.py:8-10" in model.seen[0][-1].text
+        and "- scaled in" not in model.seen[0][-1].text
+    )
+
+
+def test_what_is_written_anew_is_shown_once(root: Path) -> None:
+    hits = [
+        Hit("pkg/shapes.py", 8, 10, "def area(radius):\n    raise", 1.0, "python"),
+        *hits_in("pkg/base.py"),
+    ]
+    _, draft, _ = written(root, "Implement `area`", hits=hits)
+    assert [source.path for source in draft.sources] == ["pkg/base.py"]
+
+
 def test_a_new_file_that_the_request_names(root: Path) -> None:
     reply = "from .base import scaled\n\n\ndef thrice(value):\n    return scaled(value, 3)\n```"
     _, draft, model = written(root, "Create pkg/more.py with a function thrice", reply)

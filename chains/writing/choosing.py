@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from chains.writing.edits import Kind
 from chains.writing.regions import Region
+
+if TYPE_CHECKING:
+    from indexers.types import Hit
 
 CHANGE, ADD, CREATE, DELETE, RENAME = "change", "add after", "create", "delete", "rename"
 DONE = "done"
@@ -19,6 +23,14 @@ _PATH = re.compile(rf"{_NAME}(?:/{_NAME}){{0,{_DEEPEST}}}")
 _WANTS_DELETE = re.compile(r"\b(?:delete|remove|drop)\b", re.IGNORECASE)
 _WANTS_RENAME = re.compile(r"\b(?:rename|move)\b", re.IGNORECASE)
 _WANTS_NEW = re.compile(r"\b(?:add|create|write|new|introduce|make|generate|implement)\b", re.IGNORECASE)
+# "Add a helper function ..." asks for a definition that is not there; "add a flag to ..." changes one that is.
+_NEW_DEFINITION = re.compile(
+    r"(?:please\s+)?(?:add|write|create|introduce|implement|define|generate)\s+(?:[\w-]+\s+){0,3}?"
+    r"(?:functions?|methods?|class(?:es)?|property|helper|constant|tests?|fixture|struct|enum|interface|trait)\b",
+    re.IGNORECASE,
+)
+# What it is to be added to: "to the Table class", "on `Router`".
+_OWNER = re.compile(r"\b(?:to|in|into|on|inside|of)\s+(?:the\s+)?(?:class\s+)?(`?)([A-Za-z_][\w.]*)\1")
 _PATH_WORD = re.compile(
     r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*\.\w{1,10}(?![\w/])|(?<![\w./-])[\w.-]+(?:/[\w.-]+)+(?![\w/])"
 )
@@ -41,6 +53,27 @@ class Target:
         if self.kind is Kind.INSERT and self.region:
             return f"{ADD} {self.region.label}"
         return f"{self.kind.value} {self.path}" + (f" to {self.to}" if self.to else "")
+
+    def holds(self, hit: Hit) -> bool:
+        """Whether all lines of a hit are among those of the target."""
+        region = self.region
+        return (
+            region is not None
+            and hit.path == region.path
+            and region.start_line <= hit.start_line
+            and hit.end_line <= region.end_line
+        )
+
+    def meets(self, other: Target) -> bool:
+        """Whether both are about the same lines, so that only one of them can be done."""
+        if self.path != other.path:
+            return False
+        if self.region is None or other.region is None:
+            return True
+        return (
+            self.region.start_line <= other.region.end_line
+            and other.region.start_line <= self.region.end_line
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +138,16 @@ class Menu:
         return " | ".join(f"{literal(folder)} name" if folder else "name" for folder in self.folders)
 
     def read(self, written: str) -> list[Target]:
-        """What was chosen, each once. Lines that no grammar allowed (a model without one wrote them) are left out."""
-        found: dict[Target, None] = {}
+        """What was chosen, each once. Lines that no grammar allowed (a model without one wrote them) are left out.
+
+        So is a place that shares lines with one chosen before it: the first is the most important.
+        """
+        found: list[Target] = []
         for line in written.split("\n"):
             target = self._target(line.strip())
-            if target is not None:
-                found[target] = None
-        return list(found)[: self.most]
+            if target is not None and not any(target.meets(other) for other in found):
+                found.append(target)
+        return found[: self.most]
 
     def _target(self, line: str) -> Target | None:
         for verb, kind in ((CHANGE, Kind.REPLACE), (ADD, Kind.INSERT)):
@@ -148,6 +184,16 @@ def wants(request: str) -> tuple[bool, bool, bool]:
         _WANTS_RENAME.search(request) is not None,
         _WANTS_NEW.search(request) is not None,
     )
+
+
+def wants_definition(request: str) -> bool:
+    """Whether a request asks for a definition that is not there yet."""
+    return _NEW_DEFINITION.match(request.strip()) is not None
+
+
+def owners(request: str) -> list[str]:
+    """Names in a request that something may be added to; whether they are any of code's, the caller knows."""
+    return [name for _, name in _OWNER.findall(request)]
 
 
 def literal(text: str) -> str:

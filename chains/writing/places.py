@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chains.search.query import looks_like_code
-from chains.writing.choosing import Menu, Target, paths_in, spans_by_file, wants
+from chains.writing.choosing import Menu, Target, owners, paths_in, spans_by_file, wants, wants_definition
 from chains.writing.edits import FileState, Kind, Text
 from chains.writing.policy import PolicyError, forbidden
 from chains.writing.regions import Region, named, near, regions_of
@@ -58,7 +58,9 @@ def find_places(request: str, material: Material, settings: WriteSettings) -> Pl
             f"There is no file {new[0]} in the repository.", "Name one that there is, or ask to create it."
         )
     direct = _direct(request, mentioned, new, files, regions, (deletes, renames, adds))
-    chosen = _offered(request, regions, ranked)
+    # Whoever names a file means that file.
+    meant = {path: found for path, found in regions.items() if path in mentioned} or regions
+    chosen = _offered(request, meant, ranked)
     # With no name of its own a new file goes where the best hits lie.
     folders = tuple(dict.fromkeys(_folder(path) for path in files))[:3] if adds and not new else ()
     menu = Menu(
@@ -165,14 +167,44 @@ def _direct(
         return (Target(Kind.REPLACE, ours[0].path, ours[0]),)
     if renames and len(mentioned) == 1 and len(new) == 1 and mentioned[0] in files and not found:
         return (Target(Kind.RENAME, mentioned[0], to=new[0]),)
+    added = _addition(request, mentioned, regions) if not new else None
+    if added is not None:
+        return (added,)
     first = request.split(None, 1)[0].lower() if request.split() else ""
     if deletes and first in ("delete", "remove", "drop") and len(mentioned) == 1 and not names and not found:
         return (Target(Kind.DELETE, mentioned[0]),) if mentioned[0] in files else ()
-    if len(found) == 1 and first not in ("add", "create", "write", "introduce", "new"):
+    # "Add a flag to `main`" changes main.
+    if len(found) == 1 and not (first in ("create", "write", "new") or wants_definition(request)):
         return (Target(Kind.REPLACE, found[0].path, found[0]),)
     if new and not mentioned and not found:
         return tuple(Target(Kind.CREATE, path) for path in new[:1])
     return ()
+
+
+def _addition(
+    request: str, mentioned: Sequence[str], regions: Mapping[str, Sequence[Region]]
+) -> Target | None:
+    """Where a new definition goes by custom: behind the last member of the type that the request names, or the last
+    definition of the file that it names. None where that cannot be told."""
+    if not wants_definition(request):
+        return None
+    files = [path for path in regions if path in mentioned] or list(regions)
+    for name in owners(request):
+        parts = name.split(".")
+        for path in files:
+            members = [r for r in regions[path] if r.kind != "lines" and _lies_in(r, parts)]
+            if members:
+                last = max(members, key=lambda region: region.end_line)
+                return Target(Kind.INSERT, path, last)
+    if len(mentioned) != 1 or re.search(r"\bmethods?\b", request.split("`")[0], re.IGNORECASE):
+        return None
+    outer = [r for r in regions.get(mentioned[0], ()) if r.kind != "lines" and "." not in r.name]
+    last = max(outer, key=lambda region: region.end_line, default=None)
+    return Target(Kind.INSERT, mentioned[0], last) if last else None
+
+
+def _lies_in(region: Region, owner: Sequence[str]) -> bool:
+    return region.name.split(".")[:-1][-len(owner) :] == list(owner)
 
 
 def _code_names(request: str) -> list[str]:
