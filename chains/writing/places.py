@@ -199,8 +199,9 @@ def _addition(
     if len(mentioned) != 1 or re.search(r"\bmethods?\b", request.split("`")[0], re.IGNORECASE):
         return None
     outer = [r for r in regions.get(mentioned[0], ()) if r.kind != "lines" and "." not in r.name]
-    last = max(outer, key=lambda region: region.end_line, default=None)
-    return Target(Kind.INSERT, mentioned[0], last) if last else None
+    if not outer:
+        return None
+    return Target(Kind.INSERT, mentioned[0], max(outer, key=lambda region: region.end_line))
 
 
 def _lies_in(region: Region, owner: Sequence[str]) -> bool:
