@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexers.errors import AgentError, BusyError
 
@@ -59,6 +59,7 @@ def start(builder: Builder, directory: Path, embedder: str, first: Sequence[int]
         "vectors": os.fsencode(builder.ledger.vectors_path).hex(),
         "embedder": embedder,
         "first": list(first)[:MOST_FIRST],
+        "since": time.time(),
     }
     try:
         log = _open_log(directory / LOG_NAME)
@@ -93,14 +94,14 @@ def main() -> None:
         Path(os.fsdecode(bytes.fromhex(order[key]))) for key in ("root", "directory", "vectors")
     )
     try:
-        _work(root, directory, vectors, str(order["embedder"]), frozenset(order["first"]))
+        _work(root, directory, vectors, order)
     except BusyError as error:
         _log(f"ended: {error.message}")
     except AgentError as error:
         _log(f"failed: {error.message}")
 
 
-def _work(root: Path, directory: Path, vectors: Path, name: str, first: frozenset[int]) -> None:
+def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) -> None:
     from agent import models
     from indexers import made_by
     from indexers.build import Builder
@@ -110,10 +111,11 @@ def _work(root: Path, directory: Path, vectors: Path, name: str, first: frozense
     from indexers.ledger import Ledger
     from indexers.locks import locked
 
+    name, first = str(order["embedder"]), frozenset(order["first"])
     ledger = Ledger(directory / "ledger.sqlite", vectors)
     config = IndexConfig(embedder=name)
     builder = Builder(Repository.discover(root), ledger, config, directory, wait_seconds=WAIT_TO_WRITE)
-    with builder.claim.held(root, background=True):
+    with builder.claim.held(root, background=True, since=float(order.get("since", time.time()))):
         watch = Watch(builder, root)
         signal.signal(signal.SIGTERM, watch.end)
         embedder = open_embedder(name, models.embedder_dir())

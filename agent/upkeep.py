@@ -93,10 +93,13 @@ def index_in_background(workspace: Workspace) -> IndexReport:
 def stop_background(workspace: Workspace, seconds: float = 30.0) -> bool:
     """Ask a worker in the background to stop after the batch in hand, and wait for it; false when there is none.
 
+    One that is only just starting stops before its first batch.
+
     :raises BusyError: it did not stop in time, or it is no worker that makes vectors.
     """
     claim = workspace.builder().claim
     holder = claim.holder()
+    claim.ask_to_stop()
     claim.wait(lambda _: None, time.monotonic() + seconds, stop=True)
     return holder is not None
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -69,9 +69,17 @@ class Claim:
     # -- holding it ------------------------------------------------------------------------------
 
     @contextmanager
-    def held(self, root: Path, *, background: bool, wait_seconds: float = START_SECONDS) -> Iterator[None]:
+    def held(
+        self,
+        root: Path,
+        *,
+        background: bool,
+        wait_seconds: float = START_SECONDS,
+        since: float = float("inf"),
+    ) -> Iterator[None]:
         """Hold the claim for the length of the block.
 
+        :param since: when this process was asked for, in seconds since 1970: a request to stop that is younger holds.
         :raises BusyError: another process holds it.
         """
         with locked(self._lock, wait_seconds):
@@ -79,7 +87,7 @@ class Claim:
             command = "agent index --background" if background else own_command()
             text = os.fsencode(root).decode("utf-8", "replace")
             self._mine = Embedding(os.getpid(), command, text, background, now, now, 0, 0, self._failures())
-            self._request.unlink(missing_ok=True)
+            self._forget_request(since)
             self._write()
             try:
                 yield
@@ -122,6 +130,11 @@ class Claim:
         """Whether somebody wants the claim, or wants nothing to be embedded now."""
         return self._request.exists()
 
+    def ask_to_stop(self) -> None:
+        """Ask for the claim, also of a worker that was started and does not hold it yet."""
+        with suppress(FileNotFoundError):  # where nothing was ever embedded
+            self._request.touch(mode=0o600)
+
     # -- looking at it ---------------------------------------------------------------------------
 
     def holder(self) -> Embedding | None:
@@ -150,7 +163,7 @@ class Claim:
         since = time.monotonic()
         while (holder := self.holder()) is not None:
             if stop and holder.background:
-                self._request.touch(mode=0o600)
+                self.ask_to_stop()
             now = time.monotonic()
             if (holder.pid, holder.updated if holder.pid else 0.0) != last:
                 last, since = (holder.pid, holder.updated if holder.pid else 0.0), now
@@ -169,6 +182,14 @@ class Claim:
         """How many workers in a row before us left their note behind and had got nowhere."""
         left = self._read()
         return left.failures + 1 if left is not None and left.background and not left.done else 0
+
+    def _forget_request(self, since: float) -> None:
+        """Drop what was asked of a process before us."""
+        try:
+            if self._request.stat().st_mtime < since:
+                self._request.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
 
     def _read(self) -> Embedding | None:
         try:

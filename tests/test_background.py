@@ -235,6 +235,16 @@ def test_stop_ends_it_after_the_batch_in_hand(agent: Agent) -> None:
     eventually(lambda: not pending(agent))
 
 
+def test_a_worker_that_was_started_and_is_not_there_yet_stops_too(agent: Agent) -> None:
+    claim, asked = agent.workspace.builder().claim, time.time() - 5
+    assert command(agent.root, "index", "--stop").stdout == "no worker is running\n"
+    with claim.held(agent.root, background=True, since=asked):
+        assert claim.asked_to_stop()
+    # What was asked of one before us is none of ours.
+    with claim.held(agent.root, background=True, since=time.time() + 1):
+        assert not claim.asked_to_stop()
+
+
 def test_sigterm_ends_it_after_the_batch_in_hand(agent: Agent) -> None:
     with locked(agent.workspace.builder().lock):
         os.kill(held_worker(agent).pid, signal.SIGTERM)
