@@ -16,7 +16,7 @@ MUCH_WEAKER = "much weaker than the best source"
 # in the sources (tests/benchmarks/reading.py), but a 1.5B model then answered fewer questions right: many small
 # sources distract it. So briefs fill only what whole sources leave.
 WHOLE_SHARE = 1.0
-# Blank lines that may lie between two pieces of one function.
+# Blank lines that may lie between two pieces of one body.
 _BLANK = 2
 # A brief form longer than this share of the text is not worth what it leaves out.
 SPARES = 0.8
@@ -35,7 +35,7 @@ def source_block(path: str, start_line: int, end_line: int, text: str, scope: Se
 def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
     """The best hits that fit `budget` tokens, best first; one that does not fit leaves room for others.
 
-    Pieces that follow one another in a file stand together, the last one first; see `_in_file_order`.
+    Pieces of one body stand together, the last one first; see `_in_file_order`.
 
     The first hits are shown whole, the others in brief where they can be. What is left of the budget then makes
     them whole, the best first.
@@ -67,31 +67,34 @@ def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
         for n, hit in enumerate(hits)
         if n not in chosen
     ]
-    return Context(_in_file_order([chosen[n] for n in sorted(chosen)]), tuple(dropped), budget)
+    order = _in_file_order(sorted(chosen), hits)
+    return Context(tuple(chosen[n] for n in order), tuple(dropped), budget)
 
 
-def _in_file_order(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """Pieces that follow one another in a file stand together, at the place of the best, the last one first.
+def _in_file_order(order: Sequence[int], hits: Sequence[Hit]) -> list[int]:
+    """The places with the pieces of one body together, at the place of the best of them, the last piece first.
 
     A prompt shows sources in reverse, so that the model reads a function that was cut from its beginning to its end.
+    Whole definitions that stand side by side keep their order: the best has to stand last.
     """
-    runs: list[list[Source]] = []
-    for source in sources:
-        met = [run for run in runs if any(_adjoin(source, other) for other in run)]
+    runs: list[list[int]] = []
+    for place in order:
+        met = [run for run in runs if any(_continue(hits[place], hits[other]) for other in run)]
         first = met[0] if met else []
         for run in met[1:]:
             first += run
             runs.remove(run)
-        first.append(source)
+        first.append(place)
         if not met:
             runs.append(first)
-    return tuple(s for run in runs for s in sorted(run, key=lambda s: s.start_line, reverse=True))
+    return [n for run in runs for n in sorted(run, key=lambda n: hits[n].start_line, reverse=True)]
 
 
-def _adjoin(one: Source, other: Source) -> bool:
-    """Whether nothing but a blank line or two lies between two pieces of a file."""
-    first, second = sorted((one, other), key=lambda source: source.start_line)
-    return one.path == other.path and second.start_line - first.end_line <= _BLANK + 1
+def _continue(one: Hit, other: Hit) -> bool:
+    """Whether one piece of a file goes on with what the other began: it follows, and defines nothing itself."""
+    first, second = sorted((one, other), key=lambda hit: hit.start_line)
+    near = one.path == other.path and second.start_line - first.end_line <= _BLANK + 1
+    return near and bool(second.scope) and not second.symbols
 
 
 def _source(hit: Hit, count: CountTokens, text: str = "") -> Source:

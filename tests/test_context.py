@@ -120,18 +120,35 @@ def test_a_source_reads_the_same_whatever_stands_around_it() -> None:
     assert alone == among
 
 
-def piece(path: str, start: int, end: int, score: float = 1.0) -> Hit:
-    return Hit(path, start, end, "\n".join(f"line {n}" for n in range(start, end + 1)), score)
+def piece(path: str, start: int, end: int, *symbols: str, scope: tuple[str, ...] = ("f",)) -> Hit:
+    text = "\n".join(f"line {n}" for n in range(start, end + 1))
+    return Hit(path, start, end, text, 1.0, scope=scope, symbols=symbols)
 
 
-def test_pieces_of_one_function_are_read_from_its_beginning_to_its_end() -> None:
-    hits = [piece("a", 21, 30), piece("b", 1, 9), piece("a", 1, 10), piece("a", 60, 70), piece("a", 12, 19)]
+def test_pieces_of_one_body_are_read_from_its_beginning_to_its_end() -> None:
+    hits = [
+        piece("a", 21, 30),
+        piece("b", 1, 9, "g"),
+        piece("a", 1, 10, "f", scope=()),
+        piece("a", 60, 70),
+        piece("a", 12, 19),
+    ]
     context = pack(hits, 10_000, words)
     read = [(source.path, source.start_line) for source in reversed(context.sources)]
     assert read == [("a", 60), ("b", 1), ("a", 1), ("a", 12), ("a", 21)]
 
 
 def test_a_piece_between_two_joins_them_and_lines_apart_stay_by_rank() -> None:
-    hits = [piece("a", 1, 4), piece("a", 9, 12), piece("a", 5, 8), piece("a", 17, 20)]
+    hits = [piece("a", 1, 4, "f"), piece("a", 9, 12), piece("a", 5, 8), piece("a", 17, 20)]
     starts = [source.start_line for source in pack(hits, 10_000, words).sources]
     assert starts == [9, 5, 1, 17]
+
+
+def test_whole_definitions_side_by_side_stay_by_rank() -> None:
+    hits = [
+        piece("a", 5, 9, "g"),
+        piece("a", 1, 4, "f"),
+        piece("a", 10, 12, "h"),
+        piece("a", 13, 14, scope=()),
+    ]
+    assert [source.start_line for source in pack(hits, 10_000, words).sources] == [5, 1, 10, 13]

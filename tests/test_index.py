@@ -282,7 +282,7 @@ def test_chroma_is_asked_for_more_and_else_the_rest_is_scanned(
     monkeypatch.setattr("indexers.index.EXACT_SCAN_LIMIT", 5)
     for only, scanned in wanted.items():
         found = crowded.index.by_vector(FINGERPRINT, vector, 3, only)
-        # HNSW is approximate: it may miss one of the best for the next best.
+        # HNSW may miss one of the best for the next best: see `near` in test_build.py.
         best = [round(item.score, 4) for item in scanned]
         assert len(found) == min(3, len(scanned)) and {round(item.score, 4) for item in found} <= set(best)
     # Nearly all, a sixth of all, and so few that they are scanned.
