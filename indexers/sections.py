@@ -33,14 +33,19 @@ def markdown(lines: Lines) -> tuple[dict[int, Border], list[Definition]]:
     headings: list[Heading] = []
     borders: dict[int, Border] = {}
     row = _front_matter(lines.text)
-    while row < len(lines.text):
-        fence = _fence(lines.text[row])
+    text = lines.text
+    while row < len(text):
+        # Most lines begin like nothing of what is looked for here.
+        mark = text[row].lstrip()[:1]
+        fence = _fence(text[row]) if mark and mark in "`~" else ""
         if fence:
-            end = _fence_end(lines.text, row, fence)
+            end = _fence_end(text, row, fence)
             _add_block(borders, lines, row, end)
             row = end + 1
             continue
-        heading = _atx(lines.text[row], row) or _setext(lines, row)
+        heading = _atx(text[row], row) if mark == "#" else None
+        if heading is None and row + 1 < len(text) and text[row + 1].startswith(("=", "-")):
+            heading = _setext(lines, row)
         if heading:
             headings.append(heading)
             row = heading.end + 1
