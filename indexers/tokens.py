@@ -17,8 +17,8 @@ _CACHE_LIMIT = 200_000
 # string, exceed, embed: what looks like an ending is part of the word.
 _NO_ENDING = re.compile("[^aeiouy]*ing|[a-z]*[cp]eed|embed")
 _LOST_E = re.compile("[^aeiou][aeiouy][^aeiouywx]")
-# Every ASCII character outside of words as a space, in UTF-8 too, so that splitting finds what `_WORD` would: three times
-# faster. What then still holds other signs is looked at once and remembered.
+# Every ASCII character outside of words as a space, in UTF-8 too, so that splitting finds what `_WORD` would, three
+# times faster. What then still holds other signs is looked at once and remembered.
 _ASCII_WORDS = bytes(b if b > 127 or chr(b).isalnum() or b == ord("_") else ord(" ") for b in range(256))
 
 
