@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from indexers.build import Builder
+    from indexers.claim import Claim
     from indexers.embedding import Embedder
+    from indexers.ledger import Ledger
 
 LOG_NAME = "background.log"
 LOG_BYTES = 64 * 1024
@@ -34,7 +36,7 @@ _START_SECONDS = 30.0
 # Everything that a person does goes first. And its parent is nobody who would have to wait for its end.
 _START = (
     "import os, sys; os.fork() and os._exit(0); os.nice(19); n = int(sys.argv[1]); sys.path[:] = sys.argv[2:2 + n];"
-    " from agent.background import main; main()"
+    " from importlib import import_module; import_module(sys.argv[2 + n]).main()"
 )
 
 
@@ -45,14 +47,10 @@ def start(builder: Builder, directory: Path, embedder: str, first: Sequence[int]
     :param embedder: as in the settings; its model must be installed.
     :param first: the row ids of chunks to begin with.
     """
-    if not sys.executable or getattr(sys, "frozen", False):
-        return False
     if builder.claim.holder() is not None or builder.claim.keeps_failing():
         return False
-    if _reason_to_rest(MEMORY_TO_START):
+    if reason_to_rest(MEMORY_TO_START):
         return False
-    # As our own path, but never the current directory: the repository could hold a package called agent.
-    path = [str(Path(__file__).parents[1]), *(os.path.abspath(entry) for entry in sys.path if entry)]
     order = {
         "root": os.fsencode(builder.repository.root).hex(),
         "directory": os.fsencode(directory).hex(),
@@ -61,21 +59,35 @@ def start(builder: Builder, directory: Path, embedder: str, first: Sequence[int]
         "first": list(first)[:MOST_FIRST],
         "since": time.time(),
     }
+    return detach(__name__, order, directory / LOG_NAME)
+
+
+def detach(module: str, order: Mapping[str, object], log_path: Path) -> bool:
+    """Run `main` of a module of ours in a niced process of its own session, which outlives us; whether it has begun.
+
+    :param order: becomes the last argument, as JSON. Others can see it in the list of processes.
+    :param log_path: what the process says is appended to it.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        return False
+    # As our own path, but never the current directory: the repository could hold a package called agent.
+    path = [str(Path(__file__).parents[1]), *(os.path.abspath(entry) for entry in sys.path if entry)]
+    command = [sys.executable, "-I", "-S", "-c", _START, str(len(path)), *path, module, json.dumps(order)]
     try:
-        log = _open_log(directory / LOG_NAME)
+        said = _open_log(log_path)
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", _START, str(len(path)), *path, json.dumps(order)],
+                command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=said,
+                stderr=said,
                 cwd=os.sep,
                 start_new_session=True,
                 timeout=_START_SECONDS,
                 check=False,
             )
         finally:
-            os.close(log)
+            os.close(said)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -96,9 +108,9 @@ def main() -> None:
     try:
         _work(root, directory, vectors, order)
     except BusyError as error:
-        _log(f"ended: {error.message}")
+        log(f"ended: {error.message}")
     except AgentError as error:
-        _log(f"failed: {error.message}")
+        log(f"failed: {error.message}")
 
 
 def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) -> None:
@@ -116,20 +128,20 @@ def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) 
     config = IndexConfig(embedder=name)
     builder = Builder(Repository.discover(root), ledger, config, directory, wait_seconds=WAIT_TO_WRITE)
     with builder.claim.held(root, background=True, since=float(order.get("since", time.time()))):
-        watch = Watch(builder, root)
+        watch = Watch(builder.claim, builder.ledger, root)
         signal.signal(signal.SIGTERM, watch.end)
         embedder = open_embedder(name, models.embedder_dir())
         with locked(builder.lock, WAIT_TO_WRITE):
             made_by.record(ledger, embedder)
         pending = ledger.counts(embedder.fingerprint()).pending
         builder.claim.tell(0, pending)
-        _log(f"started: {pending:,} chunks have no vector")
+        log(f"started: {pending:,} chunks have no vector")
         done = _embed(builder, embedder, watch, first)
         if not watch():
             builder.sync_store(embedder)
         with locked(builder.lock, WAIT_TO_WRITE):
             ledger.checkpoint()
-        _log(f"ended: {done:,} vectors made, {watch.reason or 'nothing is left to do'}")
+        log(f"ended: {done:,} vectors made, {watch.reason or 'nothing is left to do'}")
     ledger.close()
 
 
@@ -146,23 +158,24 @@ def _embed(
 class Watch:
     """Called between batches: whether the worker is to stop, and then why."""
 
-    def __init__(self, builder: Builder, root: Path) -> None:
+    def __init__(self, claim: Claim, ledger: Ledger, root: Path) -> None:
         self.reason = ""
-        self._claim = builder.claim
+        self._claim = claim
         self._root = root
-        self._ledger = builder.ledger
+        self._ledger = ledger
         self._looked = time.monotonic()
 
     def __call__(self) -> bool:
         """Whether there is a reason to stop, which `reason` then says."""
-        self.reason = self.reason or self._found()
+        self.reason = self.reason or self.found()
         return bool(self.reason)
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """A handler of signals: stop after the batch in hand."""
         self.reason = f"ended by signal {number}"
 
-    def _found(self) -> str:
+    def found(self) -> str:
+        """A reason to stop that is there now; empty for none."""
         if self._claim.asked_to_stop():
             return "another process asked for it"
         if not self._root.is_dir():
@@ -172,10 +185,11 @@ class Watch:
         if time.monotonic() - self._looked < _LOOK_AROUND_SECONDS:
             return ""
         self._looked = time.monotonic()
-        return _reason_to_rest(MEMORY_TO_GO_ON)
+        return reason_to_rest(MEMORY_TO_GO_ON)
 
 
-def _reason_to_rest(memory_needed: int) -> str:
+def reason_to_rest(memory_needed: int) -> str:
+    """Why a worker should not work now, if there is a reason; `memory_needed` is bytes."""
     from agent.hardware import memory, on_low_battery
 
     if memory()[1] < memory_needed:
@@ -194,6 +208,7 @@ def _open_log(path: Path) -> int:
     return log
 
 
-def _log(line: str) -> None:
+def log(line: str) -> None:
+    """A line of a worker's log."""
     text = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()} {line}\n"
     os.write(2, text.encode("utf-8", "replace"))

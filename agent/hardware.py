@@ -50,15 +50,26 @@ def detect(directory: Path | None = None, *, ask_llama: bool = False) -> Hardwar
     )
 
 
+def on_battery() -> bool:
+    """Whether this machine runs on a battery; false where that cannot be known."""
+    return _battery_percent() is not None
+
+
 def on_low_battery() -> bool:
     """Whether this machine runs on a battery that is less than half full; false where that cannot be known."""
+    percent = _battery_percent()
+    return percent is not None and percent < 50
+
+
+def _battery_percent() -> float | None:
+    """How full the battery is that this machine runs on; None where it runs on none, or nobody knows."""
     import psutil
 
     try:
         battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     except (OSError, RuntimeError):
-        return False
-    return battery is not None and battery.power_plugged is False and battery.percent < 50
+        return None
+    return battery.percent if battery is not None and battery.power_plugged is False else None
 
 
 def usable_cpus(cgroup: Path | None = None) -> int:

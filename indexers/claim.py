@@ -1,4 +1,4 @@
-"""The claim to embed: one process at a time per file of vectors, who it is, how far it has come, how it is stopped."""
+"""The claim to embed, or to other long work: one process at a time, who it is, how far it is, how it is stopped."""
 
 # The kernel lock alone says whether somebody is at work. The note beside it is a courtesy to those who look, and the
 # request beside that is only read by a worker between two batches: no process is ever signalled by its number.
@@ -29,8 +29,24 @@ _TELL_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What is claimed: how its files are told apart, what is in use meanwhile, the worker's command, what is being done
+    in words, and the command that stops it.
+    """
+
+    name: str
+    what: str
+    command: str
+    doing: str
+    stop: str
+
+
+EMBED = Work("embed", "The index", "agent index --background", "Vectors are being made", "agent index --stop")
+
+
+@dataclass(frozen=True, slots=True)
 class Embedding:
-    """A process that embeds: for the work tree `root`, `done` of `total` texts since `started`.
+    """A process that embeds, or does other work: for the work tree `root`, `done` of `total` since `started`.
 
     Times are seconds since 1970. `background` is true for a worker that makes way when asked. `failures` counts the
     workers before it that ended without a word and without a batch.
@@ -58,12 +74,16 @@ class Embedding:
 
 
 class Claim:
-    """Who may embed into one file of vectors. Worktrees of one repository share it, as they share the vectors."""
+    """Who may embed into one file of vectors. Worktrees of one repository share it, as they share the vectors.
 
-    def __init__(self, vectors: Path) -> None:
-        self._lock = vectors.with_suffix(".embed.lock")
-        self._note = vectors.with_suffix(".embed.json")
-        self._request = vectors.with_suffix(".embed.stop")
+    Other long work that one process at a time does beside a file is claimed in the same way.
+    """
+
+    def __init__(self, beside: Path, work: Work = EMBED) -> None:
+        self._work = work
+        self._lock = beside.with_suffix(f".{work.name}.lock")
+        self._note = beside.with_suffix(f".{work.name}.json")
+        self._request = beside.with_suffix(f".{work.name}.stop")
         self._mine: Embedding | None = None
 
     # -- holding it ------------------------------------------------------------------------------
@@ -82,9 +102,9 @@ class Claim:
         :param since: when this process was asked for, in seconds since 1970: a request to stop that is younger holds.
         :raises BusyError: another process holds it.
         """
-        with locked(self._lock, wait_seconds):
+        with locked(self._lock, wait_seconds, self._work.what):
             now = time.time()
-            command = "agent index --background" if background else own_command()
+            command = self._work.command if background else own_command()
             text = os.fsencode(root).decode("utf-8", "replace")
             self._mine = Embedding(os.getpid(), command, text, background, now, now, 0, 0, self._failures())
             self._forget_request(since)
@@ -127,7 +147,7 @@ class Claim:
             self._write()
 
     def asked_to_stop(self) -> bool:
-        """Whether somebody wants the claim, or wants nothing to be embedded now."""
+        """Whether somebody wants the claim, or wants nothing to be done now."""
         return self._request.exists()
 
     def ask_to_stop(self) -> None:
@@ -169,9 +189,9 @@ class Claim:
                 last, since = (holder.pid, holder.updated if holder.pid else 0.0), now
             if now - since > STUCK_SECONDS or (deadline is not None and now >= deadline):
                 raise BusyError(
-                    f"Vectors are being made by process {holder.pid} ({holder.command}):"
+                    f"{self._work.doing} by process {holder.pid} ({holder.command}):"
                     f" {holder.done:,} of {holder.total:,} are done.",
-                    "Wait for it to finish, or stop it: agent index --stop",
+                    f"Wait for it to finish, or stop it: {self._work.stop}",
                 )
             tell(holder)
             time.sleep(_LOOK_AGAIN)

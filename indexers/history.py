@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,3 +48,28 @@ def _commit(name: str, data: bytes) -> Commit:
         line[7:].decode("ascii", "replace") for line in head.split(b"\n") if line.startswith(b"parent ")
     ]
     return Commit(name, tuple(parents), message.split(b"\n", 1)[0].decode("utf-8", "replace").strip())
+
+
+def changed(repository: Repository, tip: str, most: int) -> dict[str, int]:
+    """The paths that the last `most` commits changed, each with how many commits ago that was last: 0 for the newest.
+
+    Without merges, and without what was removed.
+    """
+    listing = repository.run("rev-list", "--no-merges", f"--max-count={most}", tip)
+    output = repository.run(
+        "diff-tree", "--raw", "-r", "-z", "--root", "--no-renames", "--stdin", stdin=listing
+    )
+    found: dict[str, int] = {}
+    removed: set[str] = set()
+    ago = -1
+    fields = iter(output.split(b"\0")[:-1])
+    for field in fields:
+        if not field.startswith(b":"):
+            ago += 1
+            continue
+        path = os.fsdecode(next(fields))
+        if field.endswith(b" D") and path not in found:
+            removed.add(path)
+        elif path not in removed:
+            found.setdefault(path, ago)
+    return found
