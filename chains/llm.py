@@ -41,7 +41,7 @@ from chains.engine.runtime import (
     native,
 )
 from chains.engine.stops import StopFilter
-from chains.kv.layout import Repair, source_spans
+from chains.kv.layout import Repair, beginning, source_spans
 from chains.kv.policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided
 from chains.kv.reader import Reader, Reading, open_reader
 from chains.kv.store import DEFAULT_BYTES
@@ -216,6 +216,12 @@ class LlamaCpp(BoundChat):
         return self._choose(self.info).options
 
     @property
+    def options(self) -> LoadOptions:
+        """How the model is loaded, or would be now."""
+        choice = self._state.choice
+        return choice.options if choice is not None else self.planned()
+
+    @property
     def choice(self) -> str:
         """How the model was loaded, on one line: window, KV type, batch, threads, layers, memory; empty before."""
         choice = self._state.choice
@@ -317,6 +323,46 @@ class LlamaCpp(BoundChat):
             except Interrupted:
                 pass
             return None
+
+    def read_ahead(
+        self, messages: Sequence[BaseMessage], sources: int, stopped: Callable[[], bool] = lambda: False
+    ) -> Reading | None:
+        """Read the beginning of a prompt and keep it, so that a prompt which begins so need not; None when stopped.
+
+        What is kept already is not read again.
+
+        :param sources: up to the end of how many of its sources; 0 for the head alone.
+        :param stopped: asked between batches.
+        :raises ContextTooSmall: the beginning does not fit.
+        """
+        with self._exclusive(()):
+            runtime, prompt = self._loaded(), self._beginning(messages, sources)
+            reader = self._state.reader
+            assert reader is not None
+            if len(prompt.ids) >= runtime.n_ctx:
+                raise self._too_long(len(prompt.ids), runtime.n_ctx)
+            try:
+                return reader.read(prompt, None, self.on_prefill, stopped, ahead=True)
+            except Interrupted:
+                return None
+
+    def kept(self, messages: Sequence[BaseMessage], sources: int) -> tuple[int, int]:
+        """How many tokens of the beginning that `read_ahead` would read are on disk, and how many it has."""
+        with self._exclusive(()):
+            prompt, reader = self._beginning(messages, sources), self._state.reader
+            assert reader is not None
+            return reader.kept(prompt), len(prompt.ids)
+
+    @property
+    def written(self) -> tuple[int, str]:
+        """Bytes of states that were written to disk by this process, and why no more can be, if so."""
+        reader = self._state.reader
+        store = reader.store if reader is not None else None
+        return (store.written, store.failure) if store is not None else (0, "no states are kept")
+
+    def _beginning(self, messages: Sequence[BaseMessage], sources: int) -> Prompt:
+        runtime = self._loaded()
+        return beginning(self._with_sources(self.prompt(messages), messages, runtime), sources)
 
     def go_on(
         self, ids: Sequence[int], ends: Collection[int], *, max_tokens: int, **options: Any
@@ -534,6 +580,11 @@ class LlamaCpp(BoundChat):
         joins = self.repair is not None or decided(self.reading, self.info).repair is not None
         return bool(self.kv_dir) and self.reading == AUTO and not joins
 
+    @property
+    def joins(self) -> bool:
+        """Whether sources are read behind the head alone and joined."""
+        return self._decision(self.reading, self._loaded()).repair is not None
+
     def _with_sources(self, prompt: Prompt, messages: Sequence[BaseMessage], runtime: Runtime) -> Prompt:
         texts = source_texts(messages)
         return source_spans(prompt, {tuple(runtime.vocabulary.encode(text, joined=True)) for text in texts})
@@ -664,6 +715,7 @@ class LlamaCpp(BoundChat):
             "generation_seconds": round(counts.generation_seconds, 4),
             "tokens_read": counts.reading.read,
             "sources_joined": counts.reading.joined,
+            "sources_fresh": list(counts.reading.fresh),
             "reading": counts.how,
         }
         if counts.drafted:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chains.kv.layout import store as kv_store
+from chains.kv import store as kv_store
 from chains.kv.store import Entry, KvStore
 
 

@@ -158,7 +158,7 @@ def test_another_build_of_llama_cpp_reads_anew(
     tiny_codellama: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = reader(tiny_codellama, kept)(FIRST)
-    from chains.kv.layout import reader as reading
+    from chains.kv import reader as reading
 
     monkeypatch.setattr(reading, "build", lambda: {**build(), "version": "0.0.1"})
     assert reader(tiny_codellama, kept)(FIRST)[1] == first[1]
@@ -220,7 +220,7 @@ def test_without_room_on_disk_everything_works(
 ) -> None:
     import errno
 
-    from chains.kv.layout import store as kv_store
+    from chains.kv import store as kv_store
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

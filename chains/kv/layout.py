@@ -66,6 +66,19 @@ def plan(prompt: Prompt, repair: Repair | None) -> list[Step]:
     return steps
 
 
+def beginning(prompt: Prompt, sources: int) -> Prompt:
+    """The prompt up to the end of its first `sources` sources, or with 0 to where the first one begins.
+
+    Its steps are the first of the whole prompt's. A prompt without sources is its own beginning.
+    """
+    if not prompt.sources:
+        return prompt
+    spans = prompt.sources[:sources]
+    end = spans[-1][1] if spans else prompt.sources[0][0]
+    boundaries = tuple(at for at in prompt.boundaries if at <= end)
+    return Prompt(prompt.ids[:end], boundaries, tuple(at for at in prompt.answers if at <= end), spans)
+
+
 def _cuts(prompt: Prompt) -> list[int]:
     """Where steps begin and end: at sources and answers, and at other boundaries that have room behind them.
 

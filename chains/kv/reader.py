@@ -29,13 +29,15 @@ _ATTEMPTS = 3
 class Reading:
     """How a prompt of `tokens` was read: `read` by the model, the rest restored; `joined` of its `sources`.
 
-    `read` may exceed `tokens`: a joined source that was not known is read behind the head, and in part again.
+    `read` may exceed `tokens`: a joined source that was not known is read behind the head, and in part again. `fresh`
+    are the tokens of each source that the model read, in the order of the prompt.
     """
 
     tokens: int
     read: int = 0
     sources: int = 0
     joined: int = 0
+    fresh: tuple[int, ...] = ()
 
     @property
     def cached(self) -> int:
@@ -58,7 +60,10 @@ class _Missing(Exception):
 
 @dataclass(slots=True)
 class _Work:
-    """One call of `read`: whom to tell, what was read so far, and states that are not on disk."""
+    """One call of `read`: whom to tell, what was read so far, and states that are not on disk.
+
+    `fresh` are tokens that the model read, by where the step begins.
+    """
 
     total: int
     progress: OnProgress | None
@@ -67,6 +72,7 @@ class _Work:
     done: int = -1
     doubts: bool = False
     spare: dict[str, bytearray] = field(default_factory=dict)
+    fresh: dict[int, int] = field(default_factory=dict)
 
     def tell(self, done: int) -> None:
         """Say how far we are; never less than before."""
@@ -109,15 +115,20 @@ class Reader:
         repair: Repair | None,
         progress: OnProgress | None,
         stopped: Callable[[], bool],
+        *,
+        ahead: bool = False,
     ) -> Reading:
         """Bring the context to a prompt. Its last step is always read: the next token is chosen by what that gives.
 
         :param repair: how sources are joined; None reads every source in its place.
+        :param ahead: nothing is to be said behind it: the last step too is read only where it is not known.
         :raises Interrupted: `stopped` became true; what was read so far stays valid.
         """
         work = _Work(len(prompt.ids), progress, stopped)
         self._see_what_is_left()
         steps = plan(prompt, repair if self._runtime.cells.shifts else None)
+        if ahead:
+            steps.append(Step(len(prompt.ids), len(prompt.ids), ()))
         joined_from = next((step.start for step in steps if step.joined), None)
         known = [start for start in (joined_from, self._runtime.joined_from) if start is not None]
         self._runtime.joined_from = min(known, default=None)
@@ -129,7 +140,22 @@ class Reader:
             except _Missing:
                 continue
         self._runtime.joined_from = joined_from
-        return Reading(len(prompt.ids), work.read, len(prompt.sources), sum(step.joined for step in steps))
+        fresh = tuple(work.fresh.get(start, 0) for start, _ in prompt.sources)
+        return Reading(
+            len(prompt.ids), work.read, len(prompt.sources), sum(step.joined for step in steps), fresh
+        )
+
+    def kept(self, prompt: Prompt) -> int:
+        """How many of a prompt's first tokens are on disk, by their names: nothing is loaded or checked."""
+        before, end = self._keys.root, 0
+        for step in plan(prompt, None):
+            key = next(
+                (key for key in self._possible(before, step) if self.store and self.store.has(key)), ""
+            )
+            if not key:
+                break
+            before, end = key, step.end
+        return end
 
     def keep_said(self) -> None:
         """Keep what the model said behind the prompt, for the next turn of the conversation."""
@@ -162,6 +188,8 @@ class Reader:
         try:
             for at in range(there, len(steps)):
                 step = steps[at]
+                if not step.ids:
+                    break
                 if not step.joined:
                     self._read_step(step, work, last=at == len(steps) - 1, said=said and at == there)
                     continue
@@ -236,6 +264,7 @@ class Reader:
             begun = self._restore_tail(step, work)
             said = begun > 0
         self._read(step.ids[begun:], work)
+        work.fresh[step.start] = len(step.ids) - begun
         key = said_key if said else read
         self._keep(key, "place" if self._known else "head", step.start, step.ids)
         self._known.append(_Known(step.end, key, plain=not said))
@@ -268,6 +297,7 @@ class Reader:
         for key, step in missing.items():
             self._runtime.cut(base)
             self._read(step.ids, work)
+            work.fresh[step.start] = len(step.ids)
             if not self._keep(key, "source", base, step.ids) or work.doubts:
                 work.spare[key] = bytearray(self._runtime.cells.save(base, base + len(step.ids)))
         self._runtime.cut(base)
@@ -307,6 +337,7 @@ class Reader:
         key = self._keys.repaired(self._before, again)
         if again and not self._restore(key, step.start, again, work):
             self._read(again, work)
+            work.fresh[step.start] = work.fresh.get(step.start, 0) + len(again)
             self._keep(key, "place", step.start, again)
         self._runtime.cells.join(step.start + len(again), step.end)
         self._runtime.tokens += step.ids[len(again) :]

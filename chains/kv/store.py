@@ -74,6 +74,8 @@ class KvStore:
         self.directory = directory
         self.limit = limit
         self.failure = ""
+        # Bytes of states that this object wrote.
+        self.written = 0
         self._known_bytes: int | None = None
 
     def get(self, key: str) -> tuple[Entry, bytearray] | None:
@@ -115,6 +117,7 @@ class KvStore:
                 new.unlink(missing_ok=True)
             return False
         self._known_bytes = (self._known_bytes or 0) + len(data)
+        self.written += len(data)
         return True
 
     def drop(self, key: str) -> None:
