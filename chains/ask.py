@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chains.context import pack
-from chains.kv.trail import continued
 from chains.kv.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
+from chains.packing import NOTHING, ReadBefore, packed
 from chains.parsing import check
 from chains.prompts import prompt_text
 from chains.search.query import STOP_WORDS
-from chains.types import OVER_BUDGET, Answer, Context, Question, Retrieved, Source, Turn, Usage
+from chains.types import OVER_BUDGET, Answer, Context, Cost, Question, Retrieved, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ _FRAMING_TOKENS = 64
 # Weights from which on a model is large.
 _LARGE = 1_000_000_000
 _LEAST_CONTEXT = 128
-# One part in so many of what sources may take, for sources that only save others from being read again.
-_SPARE = 4
 # A sentence shorter than this may well be said twice.
 _LEAST_REPEATED = 40
 _ALLOWED_REPEATS = 1
@@ -152,11 +149,11 @@ def prepare(
     model: CountingModel,
     settings: AskSettings,
     started: float,
-    trail: Sequence[Source] = (),
+    before: ReadBefore = NOTHING,
 ) -> Prepared:
     """Pack what was found into the model's budget and write the messages.
 
-    :param trail: what the model read last, in that order; see `chains.kv.trail`.
+    :param before: what the model is recorded to have read; a conversation goes by its own turns instead.
     """
     question, budget = fitting(model, question, settings)
     shown = texts_of(question.history)
@@ -164,7 +161,9 @@ def prepare(
     def price(text: str) -> int:
         return 0 if text in shown else model.count_tokens(text)
 
-    context = with_tokens(pack(retrieved.hits, budget, price), model.count_tokens)
+    recorded = NOTHING if question.history else before
+    context = packed(retrieved.hits, budget, price, recorded, model.context_window if recorded else 0)
+    context = with_tokens(context, model.count_tokens)
     if retrieved.relevant and retrieved.hits and not context.sources:
         smallest = min(item.tokens for item in context.dropped if item.reason == OVER_BUDGET)
         raise ContextTooSmall(
@@ -174,9 +173,6 @@ def prepare(
             if budget == settings.context_tokens
             else "Lower --max-tokens, or choose a model with a larger context: agent models list",
         )
-    if trail and context.sources and not question.history:
-        spare = min(budget // _SPARE, model.context_window // 2 - budget)
-        context = continued(context, trail, spare)
     return Prepared(question, retrieved, context, messages(question, context, large=is_large(model)), started)
 
 
@@ -271,6 +267,7 @@ def finished(
         dropped=prepared.context.dropped,
         model=model_name,
         unverified=checked.unverified,
+        costs=costs(prepared, usage),
         usage=Usage(
             prompt_tokens=int(usage.get("input_tokens", 0)),
             cached_tokens=int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0),
@@ -282,6 +279,23 @@ def finished(
             seconds=round(time.monotonic() - prepared.started, 3),
             finish_reason=finish,
         ),
+    )
+
+
+def costs(prepared: Prepared, usage: dict[str, Any]) -> tuple[Cost, ...]:
+    """What each source cost, in the order of the prompt; empty where the model does not say."""
+    turns = repeated(prepared.question.history)
+    shown = new_sources(prepared.context.sources, turns)
+    fresh = [int(count) for count in usage.get("sources_fresh") or ()]
+    if len(fresh) < len(shown):
+        return ()
+    read = int(usage.get("tokens_read", 0))
+    each = float(usage.get("prefill_seconds", 0.0)) / read if read else 0.0
+    # Sources of earlier turns stand before them.
+    own = fresh[len(fresh) - len(shown) :]
+    return tuple(
+        Cost(source.label, source.tokens, count, round(count * each, 3))
+        for source, count in zip(shown, own, strict=True)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from chains.types import OVER_BUDGET, Context, Dropped, Source
 from indexers.types import Hit
@@ -18,6 +18,8 @@ MUCH_WEAKER = "much weaker than the best source"
 WHOLE_SHARE = 1.0
 # Blank lines that may lie between two pieces of one body.
 _BLANK = 2
+# Scores nearer than this ratio do not tell which of two hits is worth more.
+NEAR = 0.95
 # A brief form longer than this share of the text is not worth what it leaves out.
 SPARES = 0.8
 
@@ -32,19 +34,24 @@ def source_block(path: str, start_line: int, end_line: int, text: str, scope: Se
     return f"Source [{path}:{start_line}-{end_line}]{inside}:\n{fence}\n{text}\n{fence}\n"
 
 
-def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
+def pack(
+    hits: Sequence[Hit], budget: int, count: CountTokens, *, read: Collection[str] = (), room: int = 0
+) -> Context:
     """The best hits that fit `budget` tokens, best first; one that does not fit leaves room for others.
 
     Pieces of one body stand together, the last one first; see `_in_file_order`.
 
     The first hits are shown whole, the others in brief where they can be. What is left of the budget then makes
     them whole, the best first.
+
+    :param read: texts of sources that cost no wait: they come before hits that are as good.
+    :param room: tokens beyond the budget that such sources may take.
     """
     best = max((hit.score for hit in hits), default=0.0)
-    weak = [hit.score < best * WORTH_READING and best > 0 for hit in hits]
+    weak = [is_weak(hit, best) for hit in hits]
     # Without anything in brief there is nothing to keep room for.
     share = WHOLE_SHARE if any(hit.brief for hit in hits) else 1.0
-    whole = [_source(hit, count) for hit in hits]
+    whole = [source_of(hit, count) for hit in hits]
     chosen: dict[int, Source] = {}
 
     def add(places: Iterable[int], sources: Sequence[Source | None], limit: float) -> None:
@@ -56,12 +63,13 @@ def pack(hits: Sequence[Hit], budget: int, count: CountTokens) -> Context:
             if spent + source.tokens <= limit:
                 chosen[place] = source
 
-    every = range(len(hits))
+    every = _order(hits, [source.text in read for source in whole])
     add(every, whole, budget * share)
-    short = [None if n in chosen else _in_brief(hits[n], whole[n], count) for n in every]
+    short = [None if n in chosen else _in_brief(hits[n], whole[n], count) for n in range(len(hits))]
     add(every, short, budget)
     add(sorted(chosen), whole, budget)
     add((n for n in every if n not in chosen), whole, budget)
+    add((n for n in every if whole[n].text in read), whole, budget + room)
     dropped = [
         Dropped(hit.label, whole[n].tokens, MUCH_WEAKER if weak[n] else OVER_BUDGET)
         for n, hit in enumerate(hits)
@@ -97,7 +105,29 @@ def _continue(one: Hit, other: Hit) -> bool:
     return near and bool(second.scope) and not second.symbols
 
 
-def _source(hit: Hit, count: CountTokens, text: str = "") -> Source:
+def is_weak(hit: Hit, best: float) -> bool:
+    """Whether a hit is noise beside one of the score `best`."""
+    return hit.score < best * WORTH_READING and best > 0
+
+
+def _order(hits: Sequence[Hit], read: Sequence[bool]) -> list[int]:
+    """The hits by number, those that were read before others that are hardly better; else as they came."""
+    order: list[int] = []
+    for number, hit in enumerate(hits):
+        at = len(order)
+        while read[number] and at and not read[order[at - 1]] and _near(hits[order[at - 1]], hit):
+            at -= 1
+        order.insert(at, number)
+    return order
+
+
+def _near(better: Hit, hit: Hit) -> bool:
+    """Whether the first is better by so little that it says nothing. What stands where it does by design is not."""
+    return hit.score <= better.score <= hit.score / NEAR
+
+
+def source_of(hit: Hit, count: CountTokens, text: str = "") -> Source:
+    """A hit as the model reads it, or `text` in its place."""
     block = source_block(hit.path, hit.start_line, hit.end_line, text or hit.text, hit.scope)
     tokens = count(block)
     return Source(hit.path, hit.start_line, hit.end_line, block, tokens, hit.score, whole=not text)
@@ -107,7 +137,7 @@ def _in_brief(hit: Hit, whole: Source, count: CountTokens) -> Source | None:
     """A hit in brief, where that spares anything worth sparing."""
     if not hit.brief:
         return None
-    source = _source(hit, count, hit.brief)
+    source = source_of(hit, count, hit.brief)
     return source if source.tokens <= SPARES * whole.tokens else whole
 
 

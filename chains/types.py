@@ -113,6 +113,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a source cost: its tokens, those that the model had to read, and about how many seconds that took."""
+
+    label: str
+    tokens: int
+    fresh: int
+    seconds: float
+
+    @property
+    def read_before(self) -> bool:
+        """Whether most of it had been read before."""
+        return 2 * self.fresh < self.tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One lookup of a deep answer: the tool and its arguments, what came of it, and what that cost.
 
@@ -129,7 +144,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A checked answer. `unverified` are names and places in it that no source and no question bears out."""
+    """A checked answer. `unverified` are names and places in it that no source and no question bears out.
+
+    `costs` says of each source in the order in which the model saw it what reading it took, where that is known.
+    """
 
     text: str
     citations: tuple[Citation, ...] = ()
@@ -141,6 +159,7 @@ class Answer:
     unverified: tuple[str, ...] = ()
     index: Mapping[str, object] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
+    costs: tuple[Cost, ...] = ()
 
     def _repr_markdown_(self) -> str:
         """How a notebook shows an answer: its text, then every place it cites and whether that holds."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import trails
-from chains.kv.trail import beginning, continued
-from chains.types import Context, Source
+from chains.kv.trail import Trail, beginning, continued
+from chains.types import Citation, Context, Dropped, Source
 
 
 def source(name: str, tokens: int = 200, score: float = 1.0) -> Source:
@@ -40,17 +40,40 @@ def test_as_much_is_repeated_as_saves_more_than_it_costs(
 
 
 def test_new_sources_stand_last_the_best_of_them_nearest_to_the_question() -> None:
-    context = continued(Context((D, B, E, A)), [A, C, B], 200)
+    context = continued(Context((D, B, E, A)), [Trail((A, C, B))], 200)
     assert "".join(found.path[0] for found in reversed(context.sources)) == "acbed"
     # The same question again has the same order: nothing is read but the question.
-    shown = list(reversed(context.sources))
-    again = continued(Context((D, B, E, A)), shown, 200)
+    shown = tuple(reversed(context.sources))
+    again = continued(Context((D, B, E, A)), [Trail(shown)], 200)
     assert [found.text for found in reversed(again.sources)] == [found.text for found in shown]
 
 
 def test_sources_keep_the_score_of_this_question() -> None:
-    context = continued(Context((source("a", 200, 0.7),)), [source("a", 200, 0.1)], 0)
+    context = continued(Context((source("a", 200, 0.7),)), [Trail((source("a", 200, 0.1),))], 0)
     assert [found.score for found in context.sources] == [0.7]
+
+
+def test_the_trail_that_saves_most_is_gone_on_with() -> None:
+    trails = [Trail((C,)), Trail((A, B)), Trail((D, A))]
+    context = continued(Context((E, A, B, C)), trails, 0)
+    assert "".join(found.path[0] for found in reversed(context.sources)) == "abce"
+
+
+def test_what_was_read_ahead_alone_does_not_move_the_best_source_from_the_question() -> None:
+    starts = [Trail((source(name),), ahead=True) for name in "ab"]
+    assert [s.path[0] for s in continued(Context((A, C)), starts, 0).sources] == ["a", "c"]
+    assert [s.path[0] for s in continued(Context((A, B, C)), starts, 0).sources] == ["a", "c", "b"]
+
+
+def test_what_the_budget_had_no_room_for_comes_for_nothing_where_it_was_read() -> None:
+    over = (Dropped(C.label, 200), Dropped(D.label, 200))
+    context = Context((A, B), over, 400)
+    longer = continued(context, [Trail((B, C, A, D))], 0, {C.text: C, D.text: D}, 400)
+    assert "".join(found.path[0] for found in reversed(longer.sources)) == "bcad" and not longer.dropped
+    # No more of it than there is room for, and nothing for its own sake.
+    less = continued(context, [Trail((B, C, A, D))], 0, {C.text: C, D.text: D}, 200)
+    assert "".join(found.path[0] for found in reversed(less.sources)) == "bca" and less.dropped == over[1:]
+    assert continued(context, [Trail((C, D))], 0, {C.text: C, D.text: D}, 400) == context
 
 
 def test_what_was_shown_is_known_until_its_file_changes(tmp_path: Path) -> None:
@@ -84,3 +107,57 @@ def test_another_model_an_old_trail_or_a_damaged_one_is_none(
     os.chmod(tmp_path, 0o500)
     trails.save(tmp_path / "missing", tmp_path, "m", [A])  # and says nothing
     os.chmod(tmp_path, 0o700)
+
+
+def test_several_prompts_are_remembered_and_one_that_goes_on_replaces_what_it_goes_on_from(
+    tmp_path: Path,
+) -> None:
+    for one in (A, B, C, D):
+        (tmp_path / one.path).write_text(one.text)
+    trails.save(tmp_path, tmp_path, "m", [A, B])
+    trails.save(tmp_path, tmp_path, "m", [C])
+    trails.save(
+        tmp_path, tmp_path, "m", [A, B, D], [Citation("a.py", 1, 2, True), Citation("b.py", 1, 2, False)]
+    )
+    kept = trails.asked(tmp_path, tmp_path, "m")
+    assert [entry.sources for entry in kept] == [(A, B, D), (C,)]
+    assert kept[0].cited == (("a.py", 1, 2),)
+    assert trails.labels(tmp_path, tmp_path) == [D.label, B.label, A.label, C.label]
+
+
+def test_what_is_read_behind_a_prompt_belongs_to_it_whatever_was_asked_meanwhile(tmp_path: Path) -> None:
+    for one in (A, B, C, D):
+        (tmp_path / one.path).write_text(one.text)
+    trails.save(tmp_path, tmp_path, "m", [A])
+    (first,) = trails.asked(tmp_path, tmp_path, "m")
+    trails.save(tmp_path, tmp_path, "m", [B])
+    longer = trails.extend(tmp_path, tmp_path, first, C, trails.stamps(tmp_path, [C])[0])
+    trails.extend(tmp_path, tmp_path, longer, D, trails.stamps(tmp_path, [D])[0])
+    assert [entry.sources for entry in trails.asked(tmp_path, tmp_path, "m")] == [(B,), (A, C, D)]
+    assert trails.labels(tmp_path, tmp_path) == [B.label, A.label], "what nobody asked for was not shown"
+    # The same prompt again, which did not need them, does not forget them.
+    trails.save(tmp_path, tmp_path, "m", [A])
+    assert [entry.sources for entry in trails.asked(tmp_path, tmp_path, "m")] == [(A, C, D), (B,)]
+    (tmp_path / "c.py").write_text("other")
+    assert [entry.sources for entry in trails.asked(tmp_path, tmp_path, "m")][0] == (A,)
+
+
+def test_an_edit_while_the_model_reads_is_not_taken_for_what_it_read(tmp_path: Path) -> None:
+    (tmp_path / A.path).write_text(A.text)
+    before = trails.stamps(tmp_path, [A])
+    (tmp_path / A.path).write_text("edited meanwhile")
+    trails.save(tmp_path, tmp_path, "m", [A], (), before)
+    assert trails.load(tmp_path, tmp_path, "m") == ()
+
+
+def test_of_what_was_read_ahead_only_what_was_edited_goes(tmp_path: Path) -> None:
+    for one in (A, B, C):
+        (tmp_path / one.path).write_text(one.text)
+        trails.add_read_ahead(
+            tmp_path, tmp_path, (trails.JOINED, "m"), one, trails.stamps(tmp_path, [one])[0], 2
+        )
+    assert trails.to_join(tmp_path, tmp_path, "m") == {B.text, C.text}
+    (tmp_path / "c.py").write_text("other")
+    assert trails.to_join(tmp_path, tmp_path, "m") == {B.text}
+    assert trails.to_join(tmp_path, tmp_path, "other") == frozenset()
+    assert trails.trails(tmp_path, tmp_path, "m") == ()

@@ -1,9 +1,9 @@
-"""What was read last stands first again where that saves reading: the order of sources is sticky. Pure."""
+"""What was read before stands first again where that saves reading: the order of sources is sticky. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from chains.types import Context, Source
 
@@ -13,31 +13,76 @@ _PRICE = 0.5
 _LEAST = 100
 
 
-def continued(context: Context, trail: Sequence[Source], spare: int) -> Context:
-    """The context in an order that begins as the last prompt did, as far as that saves more than it costs.
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Sources that were read behind the head, in that order: by a prompt, or ahead of any question.
+
+    One that was `ahead` alone says nothing about what this question is about: the best source is not moved to it, away
+    from its place next to the question.
+    """
+
+    sources: tuple[Source, ...]
+    ahead: bool = False
+
+
+def continued(
+    context: Context,
+    trails: Sequence[Trail],
+    spare: int,
+    welcome: Mapping[str, Source] | None = None,
+    room: int | None = None,
+) -> Context:
+    """The context in an order that begins as an earlier prompt did, as far as that saves more than it costs.
 
     A prompt shows sources in reverse, the best last; those kept from the trail become the last of `context.sources`.
 
-    :param trail: what the last prompt showed, in that order; only what still is in the files.
+    :param trails: what was read, the last first; only what still is in the files.
     :param spare: tokens that sources may take that the question does not need.
+    :param welcome: sources by text that the budget had no room for; on the trail they come for nothing.
+    :param room: tokens that both of these may take together; `spare` when left out.
     """
-    start = beginning(trail, context.sources, spare)
+    more = welcome or {}
+    start = max(
+        (beginning(trail, context.sources, spare, more, room) for trail in trails),
+        key=lambda found: saved(found, context.sources, more),
+        default=(),
+    )
     kept = {source.text for source in start}
     rest = [source for source in context.sources if source.text not in kept]
-    ranked = {source.text: source for source in context.sources}
-    return replace(context, sources=(*rest, *(ranked.get(s.text, s) for s in reversed(start))))
+    ranked = {**more, **{source.text: source for source in context.sources}}
+    shown = (*rest, *(ranked.get(s.text, s) for s in reversed(start)))
+    labels = {source.label for source in shown}
+    dropped = tuple(item for item in context.dropped if item.label not in labels)
+    return replace(context, sources=shown, dropped=dropped)
 
 
-def beginning(trail: Sequence[Source], wanted: Sequence[Source], spare: int) -> tuple[Source, ...]:
-    """How much of the trail is worth repeating: up to a source that is wanted, and few that are not before it."""
-    texts = {source.text for source in wanted}
-    best, length, gain, extra = float(_LEAST), 0, 0.0, 0
-    for number, source in enumerate(trail, 1):
-        needed = source.text in texts
-        gain += source.tokens if needed else -_PRICE * source.tokens
-        extra += 0 if needed else source.tokens
-        if extra > spare:
+def beginning(
+    trail: Trail | Sequence[Source],
+    wanted: Sequence[Source],
+    spare: int,
+    welcome: Collection[str] = (),
+    room: int | None = None,
+) -> tuple[Source, ...]:
+    """How much of a trail is worth repeating: up to a source that is wanted, and few that are not before it."""
+    ahead = isinstance(trail, Trail) and trail.ahead
+    sources = trail.sources if isinstance(trail, Trail) else trail
+    texts = {source.text for source in (wanted[1:] if ahead else wanted)}
+    best, length, gain, unneeded, free = float(_LEAST), 0, 0.0, 0, 0
+    for number, source in enumerate(sources, 1):
+        needed, liked = source.text in texts, source.text in welcome
+        gain += source.tokens if needed else 0.0 if liked else -_PRICE * source.tokens
+        unneeded += 0 if needed or liked else source.tokens
+        free += source.tokens if liked and not needed else 0
+        if unneeded > spare or unneeded + free > (spare if room is None else room):
             break
-        if needed and gain > best:
+        if (needed and gain > best) or (liked and length and gain >= best):
             best, length = gain, number
-    return tuple(trail[:length])
+    return tuple(sources[:length])
+
+
+def saved(start: Sequence[Source], wanted: Sequence[Source], welcome: Collection[str] = ()) -> float:
+    """Tokens that need not be read when a prompt begins so, less what is shown for that alone."""
+    texts = {source.text for source in wanted}
+    return sum(
+        s.tokens if s.text in texts else 0.0 if s.text in welcome else -_PRICE * s.tokens for s in start
+    )
