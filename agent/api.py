@@ -25,6 +25,7 @@ from indexers.git import Repository
 from indexers.types import Hit, IndexReport
 
 if TYPE_CHECKING:
+    from agent.warming import Warming
     from agent.writing import Proposal
     from chains.commit_message import CommitMessage
     from chains.completing import Completion
@@ -143,6 +144,49 @@ class Agent:
         :raises BusyError: it did not stop in time, or it is no worker that makes vectors.
         """
         return upkeep.stop_background(self.workspace, seconds)
+
+    def warm(
+        self,
+        paths: Sequence[str] = (),
+        *,
+        seconds: float | None = 600.0,
+        bytes: int | None = None,
+        wait: bool = False,
+        on_battery: bool = False,
+    ) -> Warming:
+        """Read ahead what is likeliest to be asked: the head of prompts, and sources as far as that is lossless.
+
+        A worker in the background does it, unless `wait`: then we do, and a worker makes way.
+
+        :param paths: patterns as in a .gitignore, relative to the top of the repository; none for all files.
+        :param seconds: of reading, after which it stops by itself, as after `bytes` of states; None for no limit.
+        :param on_battery: also where this machine runs on its battery; with `wait` it always does.
+        :raises BusyError: `wait`, and another process is at it.
+        """
+        from agent import warming
+
+        budget = warming.Budget(seconds, bytes)
+        only = Filter(paths=paths)
+        return warming.warm(self.workspace, self.model, budget, only, wait=wait, on_battery=on_battery)
+
+    def warm_follow_ups(self) -> bool:
+        """Leave what is likely to be asked after the last answer to a worker; whether one was started.
+
+        Within the setting `follow_up_seconds` (none unless set), never on a battery, and never where no worker may be
+        started (`background`).
+        """
+        from agent import warming
+
+        return warming.follow(self.workspace, self.model)
+
+    def stop_warming(self, seconds: float = 60.0) -> bool:
+        """Ask a worker that reads ahead to stop after the batch in hand, and wait for it; false when there is none.
+
+        :raises BusyError: it did not stop in time.
+        """
+        from agent import warming
+
+        return warming.stop(self.workspace, seconds)
 
     def refresh(self) -> IndexReport | None:
         """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent import trails
+from agent import trails, warming
 from agent.loading import Background
 from chains.types import Answer, Question, Retrieved, Step, Turn
 from indexers.errors import AgentError, UsageError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.workspace import Workspace
     from chains.ask import AskSettings, Prepared
     from chains.lookups import DeepSettings
+    from chains.packing import ReadBefore
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,17 @@ def stream(
         yield prepared.text
         yield replace(prepared, index=workspace.freshness())
         return
-    for item in answer_stream(prepared, model.llm, settings, model.label()):
-        yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
-    if not prepared.question.history and prepared.context.sources and _sticks(model, only):
-        shown = tuple(reversed(prepared.context.sources))
-        trails.save(workspace.directory, workspace.repository.root, model.label(), shown)
+    place, shown = (workspace.directory, workspace.repository.root), tuple(reversed(prepared.context.sources))
+    stamped = trails.stamps(place[1], shown)
+    answer: Answer | None = None
+    with warming.asking(workspace.directory):
+        for item in answer_stream(prepared, model.llm, settings, model.label()):
+            answer = item if isinstance(item, Answer) else None
+            yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
+    asked_alone = not prepared.question.history and not only
+    if answer is not None and answer.usage.prompt_tokens and asked_alone and _keeps(model):
+        kind = trails.SHOWN if model.local.joins else trails.ASKED
+        trails.save(*place, model.label(), shown, answer.citations, stamped, kind=kind)
     # Not before: the model needs every core.
     workspace.go_on_behind()
 
@@ -141,17 +148,25 @@ def _prepare(
         reading = read_for(query, workspace.search(only), workspace.names())
     begun.loading.wait()
     retrieved = Retrieved(begun.question, query, reading.hits, reading.relevant)
-    trail = (
-        trails.load(workspace.directory, workspace.repository.root, model.label())
-        if _sticks(model, only)
-        else ()
-    )
-    return prepare(begun.question, retrieved, model.llm, settings, begun.started, trail)
+    before = _read_before(workspace, model, only)
+    return prepare(begun.question, retrieved, model.llm, settings, begun.started, before)
 
 
-def _sticks(model: ChosenModel, only: Filter) -> bool:
-    """Whether the order of sources is kept from question to question: where they are read in their place, unasked."""
-    return not only and model.is_local and getattr(model.llm, "sticks", False)
+def _read_before(workspace: Workspace, model: ChosenModel, only: Filter) -> ReadBefore:
+    """What is recorded that the packer may go by; nothing with a filter, and where all is to be read anew."""
+    from chains.packing import NOTHING, ReadBefore
+
+    if only or not _keeps(model):
+        return NOTHING
+    where = (workspace.directory, workspace.repository.root, model.label())
+    if getattr(model.llm, "sticks", False):
+        return ReadBefore(trails=trails.trails(*where))
+    return ReadBefore(joined=trails.to_join(*where)) if model.local.joins else NOTHING
+
+
+def _keeps(model: ChosenModel) -> bool:
+    """Whether what a model reads is kept for later questions."""
+    return model.is_local and bool(getattr(model.llm, "kv_dir", ""))
 
 
 def _begin(

@@ -32,6 +32,7 @@ from agent.commands import (
     search,
     shelf,
     status,
+    warm,
     write,
 )
 from agent.output import Output
@@ -94,6 +95,7 @@ app.command("undo")(write.undo_command)
 app.command("commit-message")(commit_message.command)
 app.add_typer(hook_app, name="hook")
 app.command("index")(index.command)
+app.command("warm")(warm.command)
 app.command("status")(status.command)
 app.add_typer(models_app, name="models")
 app.add_typer(cache_app, name="cache")

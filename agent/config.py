@@ -52,8 +52,9 @@ class Settings:
     leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
     finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
     (`open`) or not (`closed`). `kv_bytes` bounds the states of what models read (0 keeps none), `reading` says how
-    sources are read, one of `chains.kv.policy.READINGS`. `linter` and `formatter` are commands for what `write`
-    drafts, with the paths behind them. `warnings` are sentences for people.
+    sources are read, one of `chains.kv.policy.READINGS`. `follow_up_seconds` is how long a worker may
+    read after an answer what is likely to be asked next (0: not at all). `linter` and `formatter` are commands for what
+    `write` drafts, with the paths behind them. `warnings` are sentences for people.
     """
 
     model: str | None = None
@@ -84,6 +85,7 @@ class Settings:
     review_model: str | None = None
     kv_bytes: int = DEFAULT_BYTES
     reading: str = "auto"
+    follow_up_seconds: float = 0.0
     linter: str | None = None
     formatter: str | None = None
     warnings: tuple[str, ...] = ()
@@ -191,6 +193,12 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
+def _idle_seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 86_400:
+        raise _WrongValue("a number of seconds from 0 to 86400")
+    return float(value)
+
+
 def _one_of(*choices: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if value not in choices:
@@ -238,6 +246,7 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "review_model": _text,
     "kv_bytes": _whole(0),
     "reading": _one_of(*READINGS),
+    "follow_up_seconds": _idle_seconds,
 }
 COLOR_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "AGENT_COLOR")
 TIGHTENING = ("exclude", "max_file_bytes")
@@ -389,7 +398,7 @@ def _typed(key: str, text: str) -> object:
     try:
         if key in NUMBERS:
             return int(text)
-        if key in ("temperature", "review_deadline"):
+        if key in ("temperature", "review_deadline", "follow_up_seconds"):
             return float(text)
     except ValueError:
         pass

@@ -432,7 +432,14 @@ LEXERS: Mapping[str, str] = {
     "text": "text",
     "shell": "bash",
 }
-_UNITS = {"read": "files", "parse": "files", "embed": "chunks", "store": "vectors", "prefill": "tokens"}
+_UNITS = {
+    "read": "files",
+    "parse": "files",
+    "embed": "chunks",
+    "store": "vectors",
+    "prefill": "tokens",
+    "warm": "sources",
+}
 
 
 def _unit(stage: str) -> str:

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import kv_cache
+from agent import kv_cache, warming
 from indexers.errors import BusyError
 from indexers.locks import DEFAULT_WAIT_SECONDS
 from indexers.types import IndexReport
 
 if TYPE_CHECKING:
     from agent.kv_cache import CacheState
+    from agent.warming import Warmed
     from agent.workspace import Workspace
+    from indexers.claim import Embedding
     from indexers.verify import Explanation, Verification
 
 
@@ -24,7 +26,8 @@ class Status:
     """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never.
 
     `embedding` is a process that makes vectors now: pid, command, root, background, done, total, rate (a second) and
-    seconds_left. `cache` is what models have read and need not read again.
+    seconds_left. `cache` is what models have read and need not read again. `reading_ahead` is a process that reads
+    ahead now, `warmed` what the last one came to.
     """
 
     root: str
@@ -45,6 +48,8 @@ class Status:
     notes: tuple[str, ...] = ()
     embedding: Mapping[str, object] | None = None
     cache: CacheState | None = None
+    reading_ahead: Embedding | None = None
+    warmed: Warmed | None = None
 
 
 def index(
@@ -157,6 +162,8 @@ def status(workspace: Workspace, model: str, file: Path | None = None) -> Status
         notes=tuple(workspace.notes),
         embedding=workspace.embedding(),
         cache=kv_cache.state(workspace.settings, file),
+        reading_ahead=warming.holder(workspace),
+        warmed=warming.report(workspace.directory),
     )
 
 

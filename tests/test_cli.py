@@ -36,7 +36,7 @@ HEAVY = set(
     "onnxruntime onnx tokenizers numpy huggingface_hub detect_secrets tree_sitter".split()
 )
 COMMANDS = [
-    ["ask"], ["chat"], ["search"], ["map"], ["index"], ["status"], ["doctor"],
+    ["ask"], ["chat"], ["search"], ["map"], ["index"], ["warm"], ["status"], ["doctor"],
     ["models", "list"], ["models", "pull"], ["models", "path"], ["models", "info"],
 ]  # fmt: skip
 PYTHON_FILE = '''"""Fetch pages."""

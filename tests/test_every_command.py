@@ -111,6 +111,7 @@ REST: dict[str, list[str]] = {
     "map": ["map"],
     "review": ["review", "--no-model"],
     "cache": ["cache", "list"],
+    "warm": ["warm", "--wait"],
     "bench": ["bench", "--quick"],
     "write": ["write", "make retry_limit return 5", "--max-rounds", "1", "--max-tokens", "24"],
     "commit-message": ["commit-message"],

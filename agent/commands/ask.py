@@ -29,7 +29,16 @@ from agent.commands import (
     work_on,
 )
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, ProgressView, count_text, seconds_text, show_label, to_json, valid_text
+from agent.output import (
+    Output,
+    ProgressView,
+    count_text,
+    seconds_text,
+    show_label,
+    show_path,
+    to_json,
+    valid_text,
+)
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +78,12 @@ def command(
     show_prompt: Annotated[
         bool, typer.Option("--show-prompt", help="Print what the model would read, and stop.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say of each source what it cost: tokens, read before or now, seconds."
+        ),
+    ] = False,
     exact: ExactOption = False,
     fast: FastOption = False,
     no_download: NoDownloadOption = False,
@@ -89,6 +104,8 @@ def command(
         raise UsageError("--max-steps bounds the lookups of --deep.", "Add --deep, or leave it out.")
     if deep and show_prompt:
         raise UsageError("--show-prompt shows the prompt without --deep: with it there are several.")
+    if explain and (deep or show_prompt):
+        raise UsageError("--explain tells of an answer without --deep.", "Leave one of them out.")
     job = partial(
         run,
         question=question,
@@ -98,6 +115,7 @@ def command(
         deep=deep,
         max_steps=max_steps,
         show_prompt=show_prompt,
+        explain=explain,
         json=json,
     )
     return Job(job, json=json)
@@ -113,6 +131,7 @@ def run(
     deep: bool,
     max_steps: int | None,
     show_prompt: bool,
+    explain: bool,
     json: bool,
 ) -> int:
     """Answer the question from the repository at `repo`."""
@@ -132,10 +151,16 @@ def run(
             pieces = show_steps(output, work.progress, looked_up)
         answer = show_answer(output, work.progress, pieces, silent=json)
         choice = work.agent.model.choice
+        if json:
+            output.json(answer)
+        else:
+            show_sources(output, answer)
+            if explain:
+                show_costs(output, answer)
+        if not deep and not only:
+            work.agent.warm_follow_ups()
     if json:
-        output.json(answer)
         return 0
-    show_sources(output, answer)
     show_usage(output, answer, choice)
     return 0
 
@@ -227,6 +252,16 @@ def show_sources(output: Output, answer: Answer) -> None:
         output.line("  - ", (show_label(source.path, source.start_line, source.end_line), "cyan"))
     if answer.unverified:
         output.line(("In no source: ", "yellow"), ", ".join(answer.unverified))
+
+
+def show_costs(output: Output, answer: Answer) -> None:
+    """What each source cost, in the order in which the model saw it."""
+    if not answer.costs:
+        return
+    output.line(("Cost", "bold"))
+    for cost in answer.costs:
+        how = "read before" if cost.read_before else f"read in about {seconds_text(cost.seconds)}"
+        output.line(f"  {cost.tokens:>6,} tokens  {how:<22}  ", (show_path(cost.label), "cyan"))
 
 
 def show_usage(output: Output, answer: Answer, choice: str = "") -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.commands import Job, JsonOption, RepoOption, work_on
+from agent.commands.warm import warmed_text
 from agent.output import Output, count_text, seconds_text, show_path, size_text
 
 if TYPE_CHECKING:
     from agent.api import Status
     from agent.kv_cache import CacheState
+    from indexers.claim import Embedding
 
 
 def command(repo: RepoOption = Path(), json: JsonOption = False) -> Job:
@@ -50,6 +52,8 @@ def _show(output: Output, status: Status) -> None:
         "model": status.model,
         "embedder": status.embedder,
         **({"read before": _cache(status.cache)} if status.cache else {}),
+        **({"warmed": warmed_text(status.warmed)} if status.warmed else {}),
+        **({"reading": _reading(status.reading_ahead)} if status.reading_ahead else {}),
         **({"embedding": _embedding(status.embedding)} if status.embedding else {}),
     }
     for name, text in lines.items():
@@ -61,6 +65,12 @@ def _cache(cache: CacheState) -> str:
     kept = f"{count_text(cache.entries, 'state')}, {size_text(cache.bytes)} of {size_text(cache.limit)}"
     how = {"joined": "sources are joined", "exact": "sources are read in their place"}.get(cache.reading, "")
     return f"{kept}; {how} ({cache.reason})" if how else kept
+
+
+def _reading(now: Embedding) -> str:
+    """Who reads ahead, and how far it is."""
+    done = f"{now.done:,} of {count_text(now.total, 'source')}" if now.total else "the head"
+    return f"{done} ahead, by process {now.pid} ({now.command})"
 
 
 def _embedding(now: Mapping[str, Any]) -> str:
