@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent import trails, warming
 from agent.background import Watch, log
@@ -137,18 +137,18 @@ def main() -> None:
         log(f"failed: {error.message}")
 
 
-def _work(root: Path, directory: Path, order: dict[str, object]) -> None:
+def _work(root: Path, directory: Path, order: Mapping[str, Any]) -> None:
     from agent.chosen_model import ChosenModel
     from agent.workspace import Workspace
     from indexers.git import Repository
 
-    settings = warming.settings_of(order["settings"])  # type: ignore[arg-type]
+    settings = warming.settings_of(order["settings"])
     workspace = Workspace(Repository.discover(root), settings, None, directory)
     model = ChosenModel(settings, warming.tell_nobody)
     claim = warming.claim(workspace)
-    budget, only = Budget(**order["budget"]), Filter(paths=order["paths"])  # type: ignore[arg-type]
+    budget, only = Budget(**order["budget"]), Filter(paths=order["paths"])
     try:
-        with claim.held(root, background=True):
+        with claim.held(root, background=True, since=float(order["since"])):
             log("started")
             how = {name: bool(order[name]) for name in ("follow", "on_battery")}
             done = _read(workspace, model, claim, budget, only, **how, background=True)

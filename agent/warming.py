@@ -160,18 +160,20 @@ def start(
         "paths": list(only.paths),
         "follow": follow,
         "on_battery": on_battery,
+        "since": time.time(),
     }
     begun = background.detach("agent.reading_ahead", order, workspace.directory / LOG_NAME)
     return "" if begun else "no process could be started"
 
 
 def stop(workspace: Workspace, seconds: float = 60.0) -> bool:
-    """Ask the worker to stop after the batch in hand, and wait for it; false when there is none.
+    """Ask the worker to stop, and wait for it; false when there is none. One that is only just starting reads nothing.
 
     :raises BusyError: it did not stop in time.
     """
     held = claim(workspace)
     holder = held.holder()
+    held.ask_to_stop()
     held.wait(lambda _: None, time.monotonic() + seconds, stop=True)
     return holder is not None
 
