@@ -66,7 +66,8 @@ def cases(repos: Path, count: int) -> list[Case]:
 
 
 def _lines_of(repo: Path, chance: random.Random) -> Iterator[Case]:
-    from indexers.symbols import definitions
+    from indexers.definitions import from_tree
+    from indexers.syntax import parse
 
     files = sorted(path for path in repo.rglob("*") if path.suffix in LANGUAGES and path.is_file())
     chance.shuffle(files)
@@ -75,15 +76,17 @@ def _lines_of(repo: Path, chance: random.Random) -> Iterator[Case]:
         if not 2_000 < len(text) < 60_000:
             continue
         lines = text.split("\n")
-        functions = [s for s in definitions(text, LANGUAGES[file.suffix]) if s.kind in ("function", "method")]
+        tree = parse(text, LANGUAGES[file.suffix])
+        found = from_tree(tree) if tree is not None else []
         candidates = [
             number
-            for symbol in functions
-            for number in range(symbol.start_line + 1, symbol.end_line)
+            for item in found
+            if item.kind in ("function", "method") and item.end - item.start >= 5
+            # Rows count from 0: neither the head nor the last line.
+            for number in range(item.start + 2, item.end + 1)
             if 12 <= len(lines[number - 1].strip()) <= 90
             and not _COMMENT.match(lines[number - 1])
             and lines.count(lines[number - 1]) == 1
-            and symbol.end_line - symbol.start_line >= 5
         ]
         if candidates:
             number = chance.choice(candidates)
