@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent import trails, warming
 from agent.loading import Background
-from chains.types import Answer, Question, Retrieved, Step, Turn
+from chains.types import Answer, Question, Retrieved, Source, Step, Turn
 from indexers.errors import AgentError, UsageError
 from indexers.filters import EVERYTHING, Filter
 
@@ -42,21 +42,33 @@ def stream(
     max_tokens: int | None = None,
 ) -> Iterator[str | Answer]:
     """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model."""
+    settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
+    # Whoever reads ahead rests from here on: loading and searching too need the cores.
+    with warming.asking(workspace.directory):
+        yield from _streamed(workspace, model, question, history, settings, only)
+
+
+def _streamed(
+    workspace: Workspace,
+    model: ChosenModel,
+    question: str,
+    history: Sequence[Turn],
+    settings: AskSettings,
+    only: Filter,
+) -> Iterator[str | Answer]:
     from chains.ask import answer_stream
 
-    settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     prepared = _prepare(workspace, model, question, history, settings, only)
     if isinstance(prepared, Answer):
         yield prepared.text
         yield replace(prepared, index=workspace.freshness())
         return
     place, shown = (workspace.directory, workspace.repository.root), tuple(reversed(prepared.context.sources))
-    stamped = trails.stamps(place[1], shown)
+    stamped = trails.indexed(workspace.ledger.manifest(), shown)
     answer: Answer | None = None
-    with warming.asking(workspace.directory):
-        for item in answer_stream(prepared, model.llm, settings, model.label()):
-            answer = item if isinstance(item, Answer) else None
-            yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
+    for item in answer_stream(prepared, model.llm, settings, model.label()):
+        answer = item if isinstance(item, Answer) else None
+        yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
     asked_alone = not prepared.question.history and not only
     if answer is not None and answer.usage.prompt_tokens and asked_alone and _keeps(model):
         kind = trails.SHOWN if model.local.joins else trails.ASKED
@@ -94,7 +106,7 @@ def deep(
     from chains.deep import deep_ask
 
     begun.loading.wait()
-    with workspace.guarded():
+    with workspace.guarded(), warming.asking(workspace.directory):
         search, names = workspace.search(only), workspace.names()
         items = deep_ask(
             begun.question,
@@ -150,6 +162,24 @@ def _prepare(
     retrieved = Retrieved(begun.question, query, reading.hits, reading.relevant)
     before = _read_before(workspace, model, only)
     return prepare(begun.question, retrieved, model.llm, settings, begun.started, before)
+
+
+def foreseen(workspace: Workspace, model: ChosenModel, question: str) -> tuple[Source, ...]:
+    """The sources that a prompt with this question would show now, in that order; none where none are relevant.
+
+    The model must be loaded, and the tree have been read.
+    """
+    from chains.ask import prepare
+    from chains.search.reading import read_for
+
+    asked = Question(question)
+    reading = read_for(question, workspace.search(), workspace.names())
+    if not reading.relevant:
+        return ()
+    retrieved = Retrieved(asked, question, reading.hits)
+    settings = _ask_settings(workspace.settings, None, None)
+    before = _read_before(workspace, model, EVERYTHING)
+    return tuple(reversed(prepare(asked, retrieved, model.llm, settings, 0.0, before).context.sources))
 
 
 def _read_before(workspace: Workspace, model: ChosenModel, only: Filter) -> ReadBefore:

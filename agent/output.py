@@ -438,7 +438,7 @@ _UNITS = {
     "embed": "chunks",
     "store": "vectors",
     "prefill": "tokens",
-    "warm": "sources",
+    "warm": "steps",
 }
 
 

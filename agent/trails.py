@@ -5,34 +5,36 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chains.kv.trail import Trail
 from chains.types import Citation, Source
 
+if TYPE_CHECKING:
+    from indexers.ledger import ManifestEntry
+
 _NAME = "trail.json"
 # After a break another subject is as likely as this one.
 _FRESH_SECONDS = 6 * 3_600.0
-_MOST_BYTES = 4 << 20
-# Prompts that are remembered, of all models together.
-_MOST = 12
-# A prompt whose sources were read in their place, or joined; and what was read ahead of any question, behind the head
-# alone: to begin with, or to be joined.
-ASKED, SHOWN, START, JOINED = "asked", "shown", "start", "joined"
+_MOST_BYTES = 8 << 20
+# A prompt whose sources were read in their place, or joined. What was read before any question: prompts that may follow
+# an answer, prompts about what is likeliest to be asked, and sources behind the head alone, to be joined.
+ASKED, SHOWN, FOLLOWING, FORESEEN, JOINED = "asked", "shown", "following", "foreseen", "joined"
+# Entries that are remembered of each kind, of all models together.
+_MOST = {ASKED: 12, SHOWN: 12, FOLLOWING: 12, FORESEEN: 32, JOINED: 4}
 
 Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that a model read: `when` in seconds since 1970, the first `shown` of `sources` by a question.
+    """One thing that a model read, `when` in seconds since 1970: `sources` in the order of the prompt.
 
-    The others were read behind them in case they are asked for. `cited` are places of the answer. `stamps` tell of each
-    source whether its file is as it was.
+    `stamps` tell of each source whether its file is as it was. `cited` are places of the answer.
     """
 
     kind: str
@@ -40,7 +42,6 @@ class Entry:
     when: float
     sources: tuple[Source, ...]
     stamps: tuple[Stamp, ...]
-    shown: int = 0
     cited: tuple[tuple[str, int, int], ...] = ()
 
 
@@ -64,21 +65,30 @@ def asked(directory: Path, root: Path, model: str, kind: str = ASKED) -> list[En
 
 
 def trails(directory: Path, root: Path, model: str) -> tuple[Trail, ...]:
-    """What a prompt of the model could begin with: what prompts read, the last first, then what was read ahead."""
-    found = [Trail(entry.sources) for entry in asked(directory, root, model) if entry.sources]
-    starts = _read_ahead(directory, root, model, START)
-    return (*found, *(Trail((source,), ahead=True) for source in starts))
+    """What a prompt of the model could begin with: what prompts read, what may follow them, what was foreseen."""
+    lately = (*asked(directory, root, model), *asked(directory, root, model, FOLLOWING))
+    found = [Trail(entry.sources) for entry in lately]
+    early = [e for e in _entries(directory, root) if (e.kind, e.model) == (FORESEEN, model)]
+    found += [Trail(entry.sources, ahead=True) for entry in early]
+    return tuple(trail for trail in found if trail.sources)
 
 
 def to_join(directory: Path, root: Path, model: str) -> frozenset[str]:
     """The texts of sources that were read ahead to be joined to any prompt of the model."""
-    return frozenset(source.text for source in _read_ahead(directory, root, model, JOINED))
+    found = (e.sources for e in _entries(directory, root) if (e.kind, e.model) == (JOINED, model))
+    return frozenset(source.text for sources in found for source in sources)
 
 
 def labels(directory: Path, root: Path) -> list[str]:
     """What prompts of any model showed, the last first."""
     entries = [entry for entry in _entries(directory, root) if entry.kind in (ASKED, SHOWN)]
-    return [source.label for entry in entries for source in reversed(entry.sources[: entry.shown])]
+    return [source.label for entry in entries for source in reversed(entry.sources)]
+
+
+def indexed(manifest: Mapping[str, ManifestEntry], sources: Sequence[Source]) -> tuple[Stamp, ...]:
+    """`stamps` of the files as they were when the index read the sources out of them, which is what counts."""
+    entries = (manifest.get(source.path) for source in sources)
+    return tuple((entry.stat.size, entry.stat.mtime_ns) if entry else () for entry in entries)
 
 
 def stamps(root: Path, sources: Sequence[Source]) -> tuple[Stamp, ...]:
@@ -98,54 +108,42 @@ def save(
 ) -> None:
     """Keep what a prompt showed, in that order. Only a courtesy: where it cannot be written, nothing is.
 
-    :param stamped: `stamps` as they were before the prompt was read, which takes time; as they are now, if left out.
+    :param stamped: what `indexed` says of them; as the files are now, if left out.
     """
     places = tuple((one.path, one.start_line, one.end_line) for one in cited if one.verified)
     marks = tuple(stamps(root, shown) if stamped is None else stamped)
-    new = Entry(kind, model, time.time(), tuple(shown), marks, len(shown), places)
-    entries = _entries(directory, root)
-    for entry in entries:
-        if (entry.kind, entry.model, entry.sources[: len(shown)]) == (kind, model, new.sources):
-            # What was read behind it still is.
-            new = replace(new, sources=entry.sources, stamps=entry.stamps)
-            break
-    earlier = [entry for entry in entries if not _repeated(entry, new)]
+    new = Entry(kind, model, time.time(), tuple(shown), marks, places)
+    earlier = [entry for entry in _entries(directory, root) if not _repeated(entry, new)]
     _write(directory, [new, *earlier])
 
 
-def extend(directory: Path, root: Path, before: Entry, source: Source, stamp: Stamp) -> Entry:
-    """Keep that a source was read behind what `before` read; what was asked meanwhile stays the last."""
-    longer = replace(before, sources=(*before.sources, source), stamps=(*before.stamps, stamp))
-    entries = _entries(directory, root)
-    same = [number for number, entry in enumerate(entries) if _repeated(entry, longer)]
-    if same:
-        entries[same[0]] = replace(longer, when=entries[same[0]].when)
-        _write(directory, entries)
-    return longer
-
-
-def add_read_ahead(
-    directory: Path, root: Path, whose: tuple[str, str], source: Source, stamp: Stamp, most: int
+def foresee(
+    directory: Path, root: Path, whose: tuple[str, str], sources: Sequence[Source], stamped: Sequence[Stamp]
 ) -> None:
-    """Keep that a source was read ahead; of `whose` kind and model the last `most` are kept."""
+    """Keep that a prompt with these sources was read before it was asked for, in place of beginnings of it."""
+    new = Entry(*whose, time.time(), tuple(sources), tuple(stamped))
+    earlier = [entry for entry in _entries(directory, root) if not _repeated(entry, new)]
+    _write(directory, [new, *earlier])
+
+
+def add_joined(
+    directory: Path, root: Path, model: str, new: Sequence[tuple[Source, Stamp]], most: int
+) -> None:
+    """Keep that sources were read ahead to be joined; the last `most` are kept."""
     entries = _entries(directory, root)
-    earlier = next((entry for entry in entries if (entry.kind, entry.model) == whose), None)
+    earlier = next((entry for entry in entries if (entry.kind, entry.model) == (JOINED, model)), None)
     pairs = list(zip(earlier.sources, earlier.stamps, strict=True)) if earlier is not None else []
-    pairs = [(source, stamp), *(pair for pair in pairs if pair[0].text != source.text)][:most]
-    sources, marks = zip(*pairs, strict=True)
-    others = [entry for entry in entries if (entry.kind, entry.model) != whose]
-    _write(directory, [*others, Entry(*whose, time.time(), sources, marks)])
-
-
-def _read_ahead(directory: Path, root: Path, model: str, kind: str) -> tuple[Source, ...]:
-    found = (e.sources for e in _entries(directory, root) if (e.kind, e.model) == (kind, model))
-    return next(found, ())
+    texts = {source.text for source, _ in new}
+    pairs = [*new, *(pair for pair in pairs if pair[0].text not in texts)][:most]
+    sources, marks = tuple(source for source, _ in pairs), tuple(stamp for _, stamp in pairs)
+    others = [entry for entry in entries if (entry.kind, entry.model) != (JOINED, model)]
+    _write(directory, [*others, Entry(JOINED, model, time.time(), sources, marks)])
 
 
 def _repeated(entry: Entry, new: Entry) -> bool:
-    """Whether a prompt begins with all that an earlier one had shown, so that there is no more to remember of that."""
-    shown = entry.sources[: entry.shown]
-    return (entry.kind, entry.model) == (new.kind, new.model) and shown == new.sources[: len(shown)]
+    """Whether a prompt begins with all of an earlier one, so that there is no more to remember of that."""
+    same = (entry.kind, entry.model) == (new.kind, new.model)
+    return same and entry.sources == new.sources[: len(entry.sources)]
 
 
 # -- the file --------------------------------------------------------------------------------------
@@ -163,14 +161,13 @@ def _entries(directory: Path, root: Path) -> list[Entry]:
 
 
 def _entry(values: dict[str, Any], root: Path) -> Entry:
-    pairs = list(_unchanged(values["sources"], root, each_alone=values["kind"] in (START, JOINED)))
+    pairs = list(_unchanged(values["sources"], root, each_alone=values["kind"] == JOINED))
     return Entry(
         str(values["kind"]),
         str(values["model"]),
         float(values["when"]),
         tuple(source for source, _ in pairs),
         tuple(stamp for _, stamp in pairs),
-        int(values["shown"]),
         tuple((str(path), int(start), int(end)) for path, start, end in values["cited"]),
     )
 
@@ -185,8 +182,7 @@ def _unchanged(listed: Sequence[Any], root: Path, *, each_alone: bool) -> Iterat
 
 
 def _write(directory: Path, entries: Sequence[Entry]) -> None:
-    prompts = [entry for entry in entries if entry.kind in (ASKED, SHOWN)]
-    kept = [*prompts[:_MOST], *(entry for entry in entries if entry not in prompts)]
+    kept = [entry for kind, most in _MOST.items() for entry in [e for e in entries if e.kind == kind][:most]]
     listed = [
         {
             **asdict(entry),

@@ -48,14 +48,16 @@ class Warmed:
     """What a reading ahead came to. `head` and `tokens` are tokens of the head and of all `sources` that are kept.
 
     `read` tokens were read in `seconds`, `known` beginnings of prompts had been kept before, `bytes` were written.
-    `joined`: the sources serve at any place of a prompt; else each serves as the first of one (or, with `followed`,
-    they serve together behind what a question had read). `largest` is the largest of them. `ended` says why it ended.
+    `joined`: the sources serve at any place of a prompt; else `prompts` were foreseen, and each source serves behind
+    those that stand before it there. `largest` is the largest source or prompt, in tokens. `followed`: of what may
+    follow the last answer. `ended` says why it ended.
     """
 
     model: str
     joined: bool = False
     when: float = 0.0
     head: int = 0
+    prompts: int = 0
     sources: int = 0
     tokens: int = 0
     largest: int = 0

@@ -10,7 +10,7 @@ from repos import commit, git, make_repo, write
 
 from agent import Agent
 from agent.config import Settings
-from chains.search.likely import follow_ups, likely
+from chains.search.likely import about, follow_ups, likely
 from indexers.filters import Filter
 from indexers.history import changed
 
@@ -70,10 +70,21 @@ def test_changes_are_told_by_how_many_commits_ago_they_were(repo: Path) -> None:
     assert every["main.py"] == 2 and every["core.py"] == 0 and "lines.py" not in every
 
 
+def test_what_is_likeliest_is_asked_about_by_the_name_that_others_use(agent: Agent) -> None:
+    names = agent.workspace.names()
+    assert list(about(likely(names, {}), names)) == ["How does one_line work?", "How does parse_all work?"]
+
+
 def test_a_follow_up_is_about_what_calls_is_called_and_tests(agent: Agent) -> None:
     chunks = {s.chunk.path: s.chunk for path in FILES for s in agent.workspace.ledger.chunks_of(path)}
-    core = chunks["core.py"]
-    found = [s.chunk.path for s in follow_ups(agent.workspace.names(), [core], [core])]
-    assert found == ["lines.py", "main.py", "tests/test_core.py"]
-    rest = follow_ups(agent.workspace.names(), [core], [core, chunks["main.py"]])
-    assert [s.chunk.path for s in rest] == ["lines.py", "tests/test_core.py"]
+    names = agent.workspace.names()
+    assert follow_ups(names, [chunks["core.py"]]) == [
+        "What does one_line do?",
+        "How is parse_all tested?",
+        "Who calls parse_all?",
+        "How does parse_all work?",
+    ]
+    # Of each place in turn, and nothing that there is nothing to say about.
+    both = follow_ups(names, [chunks["core.py"], chunks["lines.py"]])
+    assert both[:3] == ["What does one_line do?", "Who calls one_line?", "How is parse_all tested?"]
+    assert follow_ups(names, [chunks["README.md"]]) == []

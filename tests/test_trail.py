@@ -59,10 +59,17 @@ def test_the_trail_that_saves_most_is_gone_on_with() -> None:
     assert "".join(found.path[0] for found in reversed(context.sources)) == "abce"
 
 
-def test_what_was_read_ahead_alone_does_not_move_the_best_source_from_the_question() -> None:
-    starts = [Trail((source(name),), ahead=True) for name in "ab"]
-    assert [s.path[0] for s in continued(Context((A, C)), starts, 0).sources] == ["a", "c"]
-    assert [s.path[0] for s in continued(Context((A, B, C)), starts, 0).sources] == ["a", "c", "b"]
+def test_what_was_read_ahead_does_not_move_the_best_source_from_the_question() -> None:
+    foreseen = [Trail((source("a"),), ahead=True), Trail((B, A, C), ahead=True)]
+    assert [s.path[0] for s in continued(Context((A, C, B)), foreseen, 0).sources] == ["a", "c", "b"]
+    assert [s.path[0] for s in continued(Context((A, B, C)), foreseen, 0).sources] == ["a", "c", "b"]
+    assert [s.path[0] for s in continued(Context((A, C)), foreseen, 0).sources] == ["a", "c"]
+    # What a question read is another matter.
+    assert [s.path[0] for s in continued(Context((A, B, C)), [Trail((B, A, C))], 0).sources] == [
+        "c",
+        "a",
+        "b",
+    ]
 
 
 def test_what_the_budget_had_no_room_for_comes_for_nothing_where_it_was_read() -> None:
@@ -125,21 +132,27 @@ def test_several_prompts_are_remembered_and_one_that_goes_on_replaces_what_it_go
     assert trails.labels(tmp_path, tmp_path) == [D.label, B.label, A.label, C.label]
 
 
-def test_what_is_read_behind_a_prompt_belongs_to_it_whatever_was_asked_meanwhile(tmp_path: Path) -> None:
+def test_what_was_foreseen_comes_after_what_was_asked_and_is_remembered_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def foresee(kind: str, *sources: Source) -> None:
+        stamped = trails.stamps(tmp_path, sources)
+        trails.foresee(tmp_path, tmp_path, (kind, "m"), sources, stamped)
+
     for one in (A, B, C, D):
         (tmp_path / one.path).write_text(one.text)
+    foresee(trails.FORESEEN, D)
+    foresee(trails.FORESEEN, D, C)
+    foresee(trails.FOLLOWING, B)
     trails.save(tmp_path, tmp_path, "m", [A])
-    (first,) = trails.asked(tmp_path, tmp_path, "m")
-    trails.save(tmp_path, tmp_path, "m", [B])
-    longer = trails.extend(tmp_path, tmp_path, first, C, trails.stamps(tmp_path, [C])[0])
-    trails.extend(tmp_path, tmp_path, longer, D, trails.stamps(tmp_path, [D])[0])
-    assert [entry.sources for entry in trails.asked(tmp_path, tmp_path, "m")] == [(B,), (A, C, D)]
-    assert trails.labels(tmp_path, tmp_path) == [B.label, A.label], "what nobody asked for was not shown"
-    # The same prompt again, which did not need them, does not forget them.
-    trails.save(tmp_path, tmp_path, "m", [A])
-    assert [entry.sources for entry in trails.asked(tmp_path, tmp_path, "m")] == [(A, C, D), (B,)]
+    foreseen = Trail((D, C), ahead=True)
+    assert trails.trails(tmp_path, tmp_path, "m") == (Trail((A,)), Trail((B,)), foreseen)
+    assert trails.labels(tmp_path, tmp_path) == [A.label], "what nobody asked for was not shown"
+    now = time.time()
+    monkeypatch.setattr(trails.time, "time", lambda: now + 7 * 3_600)
+    assert trails.trails(tmp_path, tmp_path, "m") == (foreseen,)
     (tmp_path / "c.py").write_text("other")
-    assert [entry.sources for entry in trails.asked(tmp_path, tmp_path, "m")][0] == (A,)
+    assert trails.trails(tmp_path, tmp_path, "m") == (Trail((D,), ahead=True),)
 
 
 def test_an_edit_while_the_model_reads_is_not_taken_for_what_it_read(tmp_path: Path) -> None:
@@ -150,12 +163,10 @@ def test_an_edit_while_the_model_reads_is_not_taken_for_what_it_read(tmp_path: P
     assert trails.load(tmp_path, tmp_path, "m") == ()
 
 
-def test_of_what_was_read_ahead_only_what_was_edited_goes(tmp_path: Path) -> None:
+def test_of_what_was_read_to_be_joined_only_what_was_edited_goes(tmp_path: Path) -> None:
     for one in (A, B, C):
         (tmp_path / one.path).write_text(one.text)
-        trails.add_read_ahead(
-            tmp_path, tmp_path, (trails.JOINED, "m"), one, trails.stamps(tmp_path, [one])[0], 2
-        )
+        trails.add_joined(tmp_path, tmp_path, "m", [(one, trails.stamps(tmp_path, [one])[0])], 2)
     assert trails.to_join(tmp_path, tmp_path, "m") == {B.text, C.text}
     (tmp_path / "c.py").write_text("other")
     assert trails.to_join(tmp_path, tmp_path, "m") == {B.text}

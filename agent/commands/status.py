@@ -69,8 +69,8 @@ def _cache(cache: CacheState) -> str:
 
 def _reading(now: Embedding) -> str:
     """Who reads ahead, and how far it is."""
-    done = f"{now.done:,} of {count_text(now.total, 'source')}" if now.total else "the head"
-    return f"{done} ahead, by process {now.pid} ({now.command})"
+    done = f"{now.done:,} of {count_text(now.total, 'step')}" if now.total else "the head of prompts"
+    return f"{done}, by process {now.pid} ({now.command})"
 
 
 def _embedding(now: Mapping[str, Any]) -> str:

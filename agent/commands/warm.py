@@ -64,9 +64,10 @@ def command(
     A worker in the background reads with the lowest priority, rests while a question is answered, and ends by itself;
     agent status shows it. What is kept already is not read again, so that stopping costs nothing.
 
-    The head of prompts is read for every model. Sources (the most used, the last changed, those shown before) serve at
-    any place of a prompt where they are joined (--fast); else each can save its own reading when a prompt begins with
-    it, and no answer is changed but by that order.
+    The head of prompts is read for every model. Where sources are joined (--fast), the likeliest are read: the most
+    used, the last changed, those shown before; each serves at any place of a prompt. Else prompts about them are read
+    as they would be asked, and a question that shows the same sources begins with them: no answer is changed but by
+    that order.
 
     Example: agent warm --budget 20m src/
     """
@@ -125,6 +126,7 @@ def warmed_text(warmed: Warmed) -> str:
     age = max(0, int(time.time() - warmed.when))
     ago = f"{age // 3_600} h" if age >= 3_600 else f"{age // 60} min" if age >= 60 else f"{age} s"
     sources = f" and {count_text(warmed.sources, 'source')}" if warmed.sources else " alone"
+    sources += f" of {count_text(warmed.prompts, 'foreseen prompt')}" if warmed.prompts else ""
     took = f"{warmed.read:,} tokens read in {seconds_text(warmed.seconds)}" if warmed.read else "nothing new"
     return f"the head{sources} with {warmed.model}, {took}, {ago} ago ({warmed.ended})"
 
@@ -137,16 +139,12 @@ def savings(warmed: Warmed) -> str:
         return f"{tokens:,} tokens{about}"
 
     head = f"Every first question saves the head: {worth(warmed.head)}."
-    if not warmed.sources:
-        return head
-    if warmed.joined:
+    if warmed.joined and warmed.sources:
         return f"{head} One that shows sources read ahead saves them too, of {worth(warmed.tokens)} in all."
-    if warmed.followed:
-        return f"{head} One that goes on from the last answer saves what it shows of {worth(warmed.tokens)}."
-    return (
-        f"{head} One that shows a source read ahead begins with the one that saves most, at most"
-        f" {worth(warmed.largest)}; others save nothing."
-    )
+    if warmed.prompts:
+        like = "One like a question foreseen, in other words, begins as that would have"
+        return f"{head} {like}: as far as it shows the same, at most {worth(warmed.largest)}."
+    return head
 
 
 def _show(output: Output, done: Warming) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from chains.types import Context, Source
 
@@ -17,8 +18,8 @@ _LEAST = 100
 class Trail:
     """Sources that were read behind the head, in that order: by a prompt, or ahead of any question.
 
-    One that was `ahead` alone says nothing about what this question is about: the best source is not moved to it, away
-    from its place next to the question.
+    One that was read `ahead` of any question says nothing about what this one is about: it is followed up to the best
+    source, which keeps its place next to the question.
     """
 
     sources: tuple[Source, ...]
@@ -64,9 +65,10 @@ def beginning(
     room: int | None = None,
 ) -> tuple[Source, ...]:
     """How much of a trail is worth repeating: up to a source that is wanted, and few that are not before it."""
-    ahead = isinstance(trail, Trail) and trail.ahead
     sources = trail.sources if isinstance(trail, Trail) else trail
-    texts = {source.text for source in (wanted[1:] if ahead else wanted)}
+    if isinstance(trail, Trail) and trail.ahead and wanted:
+        sources = tuple(takewhile(lambda source: source.text != wanted[0].text, sources))
+    texts = {source.text for source in wanted}
     best, length, gain, unneeded, free = float(_LEAST), 0, 0.0, 0, 0
     for number, source in enumerate(sources, 1):
         needed, liked = source.text in texts, source.text in welcome

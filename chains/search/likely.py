@@ -1,24 +1,27 @@
-"""Which chunks are likeliest to be asked about: those that matter most, that changed last, that were shown before."""
+"""What is likeliest to be asked about: what matters most, changed last, was shown; and what may follow an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from indexers.filters import EVERYTHING, Filter, is_test
+from indexers.tokens import last_component
 
 if TYPE_CHECKING:
     from indexers.graph import Ranks
     from indexers.ledger import StoredChunk
     from indexers.relations import Relations, Stretch
-    from indexers.types import Place, Use
 
 # Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009) with their constant: the three orders have no common scale.
 _SMOOTHING = 60
 # Files that are looked at, of each order: the rest has no chance.
 _MOST_FILES = 300
-_MOST_OF_A_NAME = 3
+# Headings are defined too, and nobody asks how they work.
+_HEADING = "section"
+# Names that one place is asked about.
+_MOST_NAMES = 2
 
 
 def likely(
@@ -49,28 +52,39 @@ def likely(
     return _fused((used, recent, known))
 
 
-def follow_ups(relations: Relations, cited: Sequence[Stretch], shown: Sequence[Stretch]) -> list[StoredChunk]:
-    """Chunks that a follow-up is likely to be about: of what was cited, what it calls, who calls it, and its tests.
+def about(chunks: Iterable[StoredChunk], relations: Relations) -> Iterator[str]:
+    """A question about what each chunk defines that is worth most, each name once."""
+    ranks, told = relations.ranks(), set()
+    for stored in chunks:
+        names = [last_component(symbol.name) for symbol in stored.chunk.symbols if symbol.kind != _HEADING]
+        name = max(names, key=lambda name: ranks.names.get((stored.chunk.path, name), 0.0), default="")
+        if name and name not in told:
+            told.add(name)
+            yield f"How does {name} work?"
 
-    One of each kind in turn, without what was shown already.
+
+def follow_ups(relations: Relations, cited: Sequence[Stretch]) -> list[str]:
+    """Questions that may follow an answer: about what was cited, what that calls, who calls it, and its tests.
+
+    Of each place in turn, so that a short time goes to the first of all; only what there is something to say about.
     """
-    found: dict[int, StoredChunk] = {}
-    for place in cited:
-        kinds = (relations.called_by(place), _callers(relations, place), _tests(relations, place))
-        for item in (item for row in zip_longest(*kinds) for item in row if item is not None):
-            stored = _chunk_at(relations, item.path, item.line)
-            if stored is not None and not any(_overlap(stored.chunk, other) for other in (*shown, *cited)):
-                found.setdefault(stored.id, stored)
-    return list(found.values())
+    return list(
+        dict.fromkeys(
+            text
+            for row in zip_longest(*(_after(relations, place) for place in cited))
+            for text in row
+            if text
+        )
+    )
 
 
-def _callers(relations: Relations, place: Stretch) -> list[Use]:
-    uses = (use for name in _defined(relations, place) for use in relations.callers_of(name, _MOST_OF_A_NAME))
-    return [use for use in uses if not is_test(use.path)]
-
-
-def _tests(relations: Relations, place: Stretch) -> list[Use | Place]:
-    return [use for name in _defined(relations, place) for use in relations.tests_of(name)[:_MOST_OF_A_NAME]]
+def _after(relations: Relations, place: Stretch) -> Iterator[str]:
+    names = _defined(relations, place)[:_MOST_NAMES]
+    called = (found.name for found in relations.called_by(place))
+    yield from (f"What does {name} do?" for name in list(called)[:_MOST_NAMES])
+    yield from (f"How is {name} tested?" for name in names if relations.tests_of(name))
+    yield from (f"Who calls {name}?" for name in names if relations.callers_of(name, 1))
+    yield from (f"How does {name} work?" for name in names)
 
 
 def _defined(relations: Relations, place: Stretch) -> list[str]:
@@ -79,13 +93,8 @@ def _defined(relations: Relations, place: Stretch) -> list[str]:
     symbols = (
         symbol for stored in chunks if _overlap(stored.chunk, place) for symbol in stored.chunk.symbols
     )
-    inside = (s.name for s in symbols if place.start_line <= s.line <= place.end_line)
-    return list(dict.fromkeys(inside))
-
-
-def _chunk_at(relations: Relations, path: str, line: int) -> StoredChunk | None:
-    chunks = relations.ledger.chunks_of(path)
-    return next((s for s in chunks if s.chunk.start_line <= line <= s.chunk.end_line), None)
+    inside = (s.name for s in symbols if place.start_line <= s.line <= place.end_line and s.kind != _HEADING)
+    return list(dict.fromkeys(map(last_component, inside)))
 
 
 def _overlap(one: Stretch, other: Stretch) -> bool:
@@ -94,7 +103,7 @@ def _overlap(one: Stretch, other: Stretch) -> bool:
 
 def _worth(stored: StoredChunk, ranks: Ranks) -> float:
     """What the names that a chunk defines are worth to those who use them."""
-    names = {symbol.name.rpartition(".")[2] for symbol in stored.chunk.symbols}
+    names = {last_component(symbol.name) for symbol in stored.chunk.symbols}
     return sum(ranks.names.get((stored.chunk.path, name), 0.0) for name in names)
 
 

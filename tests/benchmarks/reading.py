@@ -1,7 +1,7 @@
 """Measures what a model is given to read for a question, without running one: what an answer needs, in how many tokens.
 
     python tests/benchmarks/reading.py --repos DIR [--model NAME] [--tokens 1800] [--keywords]
-        [--requests FILE --requests-repo GIT] [--losses] [--out FILE]
+        [--near 0.98] [--requests FILE --requests-repo GIT] [--losses] [--out FILE]
 
 For each question of questions.json and reading.json, what an answer cannot do without was written down as fragments of
 code (the head of a function, a statement), for those of reading.json before anything was tried. Counted is the share of
@@ -14,6 +14,8 @@ installed, else a token for every 3.4 characters, which is about what code takes
 
     whole only     all of each source, in order, while they fit: what is measured against
     as shipped     the first sources whole, of others the heads of their definitions
+    half known     the same, where half of all sources, whichever, were read before and come first among hits whose
+                   scores are within --near: what that preference costs where it knows nothing of the question
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from answer_scores import gold_names, words_of
@@ -32,8 +35,9 @@ from scores import mean
 
 from agent import Agent
 from agent.config import load_settings
+from chains import context as packing
 from chains.ask import DEFAULT_CONTEXT_TOKENS
-from chains.context import CountTokens, pack
+from chains.context import CountTokens, pack, source_of
 from chains.search.reading import read_for
 from chains.types import Context
 
@@ -83,7 +87,7 @@ def estimated(text: str) -> int:
 
 
 class Readers:
-    """Agents by work tree, and the two ways of packing."""
+    """Agents by work tree, and the ways of packing."""
 
     def __init__(self, model: str | None, tokens: int, *, keywords: bool) -> None:
         self._model = model
@@ -91,13 +95,19 @@ class Readers:
         self._keywords = keywords
         self._agents: dict[Path, Agent] = {}
 
-    def contexts(self, needed: Needed) -> tuple[Context, Context]:
-        """What would be read with whole sources only, and as shipped."""
+    def contexts(self, needed: Needed) -> tuple[Context, Context, Context]:
+        """What would be read with half of all sources known, with whole sources only, and as shipped."""
         agent = self._agent(needed.root)
         count: CountTokens = agent.llm.count_tokens if self._model else estimated
         reading = read_for(needed.question, agent.workspace.search(), agent.workspace.names())
         whole = [replace(hit, brief="") for hit in reading.hits]
-        return pack(whole, self._tokens, count), pack(reading.hits, self._tokens, count)
+        texts = {source_of(hit, len).text for hit in reading.hits}
+        half = {text for text in texts if sha256(text.encode()).digest()[0] % 2}
+        return (
+            pack(reading.hits, self._tokens, count, read=half),
+            pack(whole, self._tokens, count),
+            pack(reading.hits, self._tokens, count),
+        )
 
     def close(self) -> None:
         for agent in self._agents.values():
@@ -114,13 +124,13 @@ class Readers:
 
 
 def measured(
-    needs: Sequence[Needed], read: Callable[[Needed], tuple[Context, Context]], *, losses: bool
+    needs: Sequence[Needed], read: Callable[[Needed], tuple[Context, Context, Context]], *, losses: bool
 ) -> dict[str, dict[str, list[float]]]:
     """By group: the shares with whole sources and as shipped, and how many sources there were."""
     found: dict[str, dict[str, list[float]]] = {}
     for needed in needs:
         group = found.setdefault(needed.group, {})
-        for name, context in zip(("whole only", "as shipped"), read(needed), strict=True):
+        for name, context in zip(("half known", "whole only", "as shipped"), read(needed), strict=True):
             shown = needed.shown(context)
             values = {name: sum(shown) / len(shown), f"{name}, sources": len(context.sources)}
             if needed.files:
@@ -142,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="whose tokens are counted")
     parser.add_argument("--tokens", type=int, default=DEFAULT_CONTEXT_TOKENS)
     parser.add_argument("--keywords", action="store_true", help="search without vectors")
+    parser.add_argument("--near", type=float, default=packing.NEAR, help="scores that count as equal")
     parser.add_argument("--requests", type=Path, help="the questions of answers.py")
     parser.add_argument("--requests-repo", type=Path, help="a git directory of psf/requests")
     parser.add_argument("--losses", action="store_true", help="print what is not shown")
@@ -149,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if bool(args.requests) != bool(args.requests_repo):
         parser.error("--requests and --requests-repo belong together")
+    packing.NEAR = args.near
     needs = [*questions(args.repos)]
     if args.requests:
         needs += about_requests(args.requests, args.requests_repo)
@@ -166,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, value in columns.items()
     ]
     print(table(["", "questions", "", "mean"], rows))
-    setting = {"tokens": args.tokens, "keywords": args.keywords, "counted": args.model or "estimated"}
+    counted = args.model or "estimated"
+    setting = {"tokens": args.tokens, "near": args.near, "keywords": args.keywords, "counted": counted}
     write(args.out, machine() | setting | {"means": means, "values": found})
     return 0
 
