@@ -219,7 +219,11 @@ def answer_stream(
         finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
         if repeats("".join(pieces)):
             finish = REPEATED
-            usage = usage or {"input_tokens": _prompt_tokens(model, prepared), "output_tokens": len(pieces)}
+            usage = usage or {
+                "input_tokens": _prompt_tokens(model, prepared),
+                "output_tokens": len(pieces),
+                **getattr(model, "cost", {}),
+            }
             # Closing the stream stops the model; a plain iterator has nothing to close.
             getattr(writing, "close", lambda: None)()
             break

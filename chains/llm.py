@@ -101,6 +101,7 @@ class _State:
     reader: Reader | None = None
     family: Family | None = None
     choice: Choice | None = None
+    cost: dict[str, Any] = field(default_factory=dict)
 
 
 class LlamaCpp(BoundChat):
@@ -352,6 +353,11 @@ class LlamaCpp(BoundChat):
             prompt, reader = self._beginning(messages, sources), self._state.reader
             assert reader is not None
             return reader.kept(prompt), len(prompt.ids)
+
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        """What the last prompt cost, which an answer that is not read to its end does not tell."""
+        return self._state.cost
 
     @property
     def written(self) -> tuple[int, str]:
@@ -643,6 +649,7 @@ class LlamaCpp(BoundChat):
             return
         written = time.perf_counter()
         counts.prefill_seconds = written - started
+        self._state.cost = counts.cost()
         writer = Writer(runtime.vocabulary, request.stops, request.drops_space)
         finish = yield from self._write(runtime, request, writer, counts)
         counts.generation_seconds = time.perf_counter() - written
@@ -711,12 +718,8 @@ class LlamaCpp(BoundChat):
         metadata: dict[str, Any] = {
             "finish_reason": finish,
             "model_name": self._model_name,
-            "prefill_seconds": round(counts.prefill_seconds, 4),
             "generation_seconds": round(counts.generation_seconds, 4),
-            "tokens_read": counts.reading.read,
-            "sources_joined": counts.reading.joined,
-            "sources_fresh": list(counts.reading.fresh),
-            "reading": counts.how,
+            **counts.cost(),
         }
         if counts.drafted:
             metadata |= {"draft_tokens": counts.drafted, "draft_accepted": counts.accepted}
@@ -743,6 +746,16 @@ class _Counts:
     generation_seconds: float = 0.0
     drafted: int = 0
     accepted: int = 0
+
+    def cost(self) -> dict[str, Any]:
+        """What the prompt cost, as it is told with an answer."""
+        return {
+            "prefill_seconds": round(self.prefill_seconds, 4),
+            "tokens_read": self.reading.read,
+            "sources_joined": self.reading.joined,
+            "sources_fresh": list(self.reading.fresh),
+            "reading": self.how,
+        }
 
 
 class Writer:

@@ -283,7 +283,7 @@ def test_left_alone_the_worker_reads_and_ends(
     agent = opened(follow_up_seconds=60.0, background=True)
     agent.ask("how does retry_tail work?")
     assert agent.warm_follow_ups()
-    eventually(lambda: "ended: " in log_of(agent))
+    eventually(lambda: "ended: " in log_of(agent) and warming.holder(agent.workspace) is None)
     assert "nothing is left to do" in log_of(agent)
     assert main(["status", "--json", "--repo", str(repo)]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.commands import (
+    ContextOption,
     ExactOption,
     FastOption,
     Job,
@@ -40,6 +41,7 @@ def command(
     ] = None,
     repo: RepoOption = Path(),
     model: ModelOption = None,
+    context_tokens: ContextOption = None,
     budget: Annotated[
         str,
         typer.Option(
@@ -73,7 +75,10 @@ def command(
     """
     if stop:
         return Job(partial(run_stop, repo=repo, json=json), json=json)
-    flags = {"model": model, "reading": reading_of(exact, fast), "download": False, **engine}
+    flags = {
+        **{"model": model, "context_tokens": context_tokens, "reading": reading_of(exact, fast)},
+        **{"download": False, **engine},
+    }
     how = {"paths": tuple(paths or ()), **budget_of(budget), "wait": wait, "on_battery": on_battery}
     return Job(partial(run, repo=repo, flags=flags, how=how, json=json), json=json)
 
