@@ -186,6 +186,7 @@ BLOCK = Hole("a.py", "def f(a, b):\n    base = 1\n    ", "\n    return base\n\n\
         (BLOCK, "base += a\n    base += b\n    return base\n\n\ndef g():", "base += a\n    base += b"),
         (BLOCK, "base += a\n\n\ndef h():\n    pass", "base += a"),
         (BLOCK, "base = [\n        a,\n    ]\n    x = 1\n", "base = [\n        a,\n    ]\n    x = 1"),
+        (BLOCK, "    base += a\n    base += b\n", "base += a\n    base += b"),
         (BLOCK, "", ""),
         (Hole("a.c", "int f() {\n", "}\n"), "  return 1;\n}\n\nint g() {", "  return 1;"),
         (Hole("a.py", "x = 1\n", ""), "y = 2\nz = 3\n", "y = 2\nz = 3"),
@@ -202,7 +203,7 @@ def test_a_line_that_was_cut_short_is_left_out() -> None:
 
 def test_writing_ends_as_soon_as_nothing_more_can_be_taken() -> None:
     assert ended("a, b)\n", IN_LINE) and not ended("a, b", IN_LINE) and not ended("\n", IN_LINE)
-    assert not ended("base += a\n    base += b\n", BLOCK)
+    assert not ended("base += a\n    base += b\n", BLOCK) and not ended("    base += a\n", BLOCK)
     assert ended("base += a\n    return base\n", BLOCK) and ended("base += a\ndef h():\n", BLOCK)
 
 

@@ -168,13 +168,14 @@ def trimmed(text: str, hole: Hole, *, complete: bool = True) -> str:
 
     In a line that goes on behind the hole, one line. Otherwise lines until the text behind the hole begins to be
     repeated, or until a line stands further left than the hole, which whatever stands behind it would not follow.
+    Where the hole stands at an indentation already, one that the model writes once more is left out.
 
     :param complete: the text was not cut short: a last line that was is no line of code.
     """
     if hole.in_line:
         line = text.partition("\n")[0]
         return _without_overlap(line, hole.suffix.partition("\n")[0])
-    lines = text.split("\n")
+    lines = _without_indent(text, hole).split("\n")
     kept: list[str] = []
     following = _first_line(hole.suffix)
     for number, line in enumerate(lines):
@@ -196,7 +197,12 @@ def ended(text: str, hole: Hole) -> bool:
     done, newline, _ = text.rpartition("\n")
     if not newline or not done.strip():
         return False
-    return hole.in_line or trimmed(done, hole) != done.rstrip()
+    return hole.in_line or trimmed(done, hole) != _without_indent(done, hole).rstrip()
+
+
+def _without_indent(text: str, hole: Hole) -> str:
+    line = hole.prefix.rpartition("\n")[2]
+    return text.lstrip(" \t") if line and not line.strip() else text
 
 
 def _first_line(suffix: str) -> str:

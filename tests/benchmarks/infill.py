@@ -133,6 +133,7 @@ def run(
     """Each case with what each way made of it."""
     from agent import Agent
     from chains.completing import CompleteSettings, cut, definitions, fill, hole_at
+    from chains.writing.infill import trimmed
 
     settings, own = CompleteSettings(), None
     known = {(row["repo"], row["path"], row["number"]): row for row in done}
@@ -158,7 +159,7 @@ def run(
             for name, shown in (("ours", sources), ("ours_alone", ())):
                 started = time.monotonic()
                 filled = fill(hole, llm, settings, shown)
-                row[name] = filled.text
+                row[name] = trimmed(filled.text, hole, complete=filled.finish != "length")
                 row[f"{name}_seconds"] = round(time.monotonic() - started, 2)
             row["definitions"] = [source.label for source in sources]
             started = time.monotonic()
