@@ -178,7 +178,7 @@ def foreseen(workspace: Workspace, model: ChosenModel, question: str) -> tuple[S
         return ()
     retrieved = Retrieved(asked, question, reading.hits)
     settings = _ask_settings(workspace.settings, None, None)
-    before = _read_before(workspace, model, EVERYTHING)
+    before = replace(_read_before(workspace, model, EVERYTHING), needed_only=True)
     return tuple(reversed(prepare(asked, retrieved, model.llm, settings, 0.0, before).context.sources))
 
 

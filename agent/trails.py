@@ -143,7 +143,9 @@ def add_joined(
 def _repeated(entry: Entry, new: Entry) -> bool:
     """Whether a prompt begins with all of an earlier one, so that there is no more to remember of that."""
     same = (entry.kind, entry.model) == (new.kind, new.model)
-    return same and entry.sources == new.sources[: len(entry.sources)]
+    earlier = [source.text for source in entry.sources]
+    # Not the sources themselves: each question scores them anew.
+    return same and earlier == [source.text for source in new.sources[: len(earlier)]]
 
 
 # -- the file --------------------------------------------------------------------------------------

@@ -24,10 +24,14 @@ _ROOM = 2
 
 @dataclass(frozen=True, slots=True)
 class ReadBefore:
-    """What is recorded to have been read: `trails`, the last first; texts of sources that were read to be `joined`."""
+    """What is recorded to have been read: `trails`, the last first; texts of sources that were read to be `joined`.
+
+    `needed_only`: nothing is shown because it was read, as for prompts that others are to begin with.
+    """
 
     trails: tuple[Trail, ...] = ()
     joined: frozenset[str] = frozenset()
+    needed_only: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.trails or self.joined)
@@ -50,7 +54,7 @@ def packed(
             known[text] = count(text)
         return known[text]
 
-    most = max(0, window // 2 - budget)
+    most = 0 if before.needed_only else max(0, window // 2 - budget)
     spare, room = min(budget // _SPARE, most), min(budget // _ROOM, most)
     if before.joined:
         return pack(hits, budget, counted, read=before.joined, room=room)

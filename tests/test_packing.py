@@ -78,6 +78,9 @@ def test_a_trail_brings_what_the_budget_had_no_room_for() -> None:
     trail = Trail(tuple(map(source, "abef")))
     warm = packed(hits, 4 * WIDTH, len, ReadBefore(trails=(trail,)), 10_000)
     assert shown(warm) == "cdfeba" and not warm.dropped
+    # A prompt that others are to begin with shows nothing because it was read.
+    bare = packed(hits, 4 * WIDTH, len, ReadBefore(trails=(trail,), needed_only=True), 10_000)
+    assert shown(bare) == "cdba"
     # Alone it saves nothing of what the question needs.
     other = Trail((source("e"), source("f")))
     assert shown(packed(hits, 4 * WIDTH, len, ReadBefore(trails=(other,)), 10_000)) == "abcd"

@@ -121,7 +121,7 @@ def test_several_prompts_are_remembered_and_one_that_goes_on_replaces_what_it_go
 ) -> None:
     for one in (A, B, C, D):
         (tmp_path / one.path).write_text(one.text)
-    trails.save(tmp_path, tmp_path, "m", [A, B])
+    trails.save(tmp_path, tmp_path, "m", [source("a", score=0.3), B])
     trails.save(tmp_path, tmp_path, "m", [C])
     trails.save(
         tmp_path, tmp_path, "m", [A, B, D], [Citation("a.py", 1, 2, True), Citation("b.py", 1, 2, False)]

@@ -22,7 +22,8 @@ from agent.reading_ahead import Patience, read_here
 from agent.warming import Budget, Warmed
 from chains.kv.layout import Repair
 from chains.llm import LlamaCpp
-from chains.types import Answer
+from chains.types import Answer, Source
+from chains.warming import Ahead
 from indexers.errors import ModelError, UsageError
 
 PATIENCE = 120.0
@@ -133,6 +134,35 @@ def test_reading_ahead_stops_between_batches_and_goes_on_from_there(
     assert 0 < kept < whole
     rest = llm(tiny_codellama, tmp_path).read_ahead(asked("?", [4, 3, 2]), 3)
     assert rest is not None and rest.read == whole - kept
+
+
+class Hurried:
+    """Stops once, when the head and a source are kept, and may go on when it has rested."""
+
+    def __init__(self, directory: Path, *, goes_on: bool) -> None:
+        self.rests, self._directory, self._goes_on = 0, directory, goes_on
+
+    def __call__(self) -> bool:
+        return not self.rests and len(list(self._directory.iterdir())) > 1
+
+    def rest(self) -> bool:
+        self.rests += 1
+        return self._goes_on
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+
+def test_it_rests_while_somebody_asks_and_then_goes_on(tiny_codellama: Path, tmp_path: Path) -> None:
+    sources = [Source(f"a{n}.py", 1, 9, text.rstrip("\n"), 100) for n, text in enumerate(SOURCES)]
+    for goes_on in (False, True):
+        directory = tmp_path / str(goes_on)
+        patience = Hurried(directory, goes_on=goes_on)
+        directory.mkdir()
+        ahead = Ahead(llm(tiny_codellama, directory), patience)
+        assert ahead.ahead(sources) is goes_on and patience.rests == 1
+        assert ahead.ahead(sources[:1]), "what was read before it stopped is kept"
+        assert ahead.known == 1 and (ahead.read > 300) is goes_on
 
 
 def test_what_each_source_cost_is_told(tiny_codellama: Path, tmp_path: Path) -> None:

@@ -60,10 +60,11 @@ class Asker:
         self.relations = self.agent.workspace.names()
         self._tokens = tokens
 
-    def prompt(self, question: str, trails: Sequence[Trail] = ()) -> Prompt:
+    def prompt(self, question: str, trails: Sequence[Trail] = (), *, needed_only: bool = False) -> Prompt:
         """The sources that a prompt shows, in its order."""
         hits = read_for(question, self.agent.workspace.search(), self.relations).hits
-        context = packed(hits, self._tokens, estimated, ReadBefore(trails=tuple(trails)), WINDOW)
+        before = ReadBefore(trails=tuple(trails), needed_only=needed_only)
+        context = packed(hits, self._tokens, estimated, before, WINDOW)
         return tuple(reversed(context.sources))
 
     def asked(self, question: str, trails: Sequence[Trail]) -> Asked:
@@ -76,7 +77,7 @@ class Asker:
         """What reading ahead of these questions would read."""
         found: list[Trail] = []
         for text in texts:
-            prompt = self.prompt(text, [*trails, *found])
+            prompt = self.prompt(text, [*trails, *found], needed_only=True)
             found += [Trail(prompt, ahead=ahead)] if prompt else []
         return found
 
