@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 # Where sources are joined each serves everywhere, and the budget decides. Where they are read in their place a source
 # serves behind those that stood before it and nowhere else, so whole prompts are read: as they would be for questions
 # about what is likeliest to be asked. By tests/benchmarks/foreseen.py 101 follow-ups in other words then begin with
-# 1,319 of 2,098 tokens known (with what the answer cites appended to its prompt, 346), and 42 first questions with 216
-# of 1,876 (with single sources, 193).
+# 1,330 of 2,046 tokens known (with what the best source calls appended to its prompt, 346), and 42 first questions with
+# 301 of 1,925 (with single sources, 193).
 MOST_JOINED, MOST_FORESEEN, MOST_FOLLOWING, MOST_CITED = 1_000, 16, 8, 3
 # A source of fewer tokens is read about as fast as found; a larger one is seldom shown whole.
 _LEAST, _LARGEST = 24, 900
