@@ -61,7 +61,7 @@ def command(
     *,
     engine: Engine,
 ) -> Job:
-    """Read ahead what is likeliest to be asked, so that answers begin sooner.
+    """Read ahead, so that answers begin sooner.
 
     A worker in the background reads with the lowest priority, rests while a question is answered, and ends by itself;
     agent status shows it. What is kept already is not read again, so that stopping costs nothing.
