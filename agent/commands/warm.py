@@ -68,8 +68,8 @@ def command(
 
     The head of prompts is read for every model. Where sources are joined (--fast), the likeliest are read: the most
     used, the last changed, those shown before; each serves at any place of a prompt. Else prompts about them are read
-    as they would be asked, and a question that shows the same sources begins with them: no answer is changed but by
-    that order.
+    as they would be asked, and a question that shows the same sources begins with them, and with
+    what else stands there and is about it.
 
     Example: agent warm --budget 20m src/
     """
