@@ -586,7 +586,7 @@ def test_ask_as_json_is_one_object(repo: Path, model: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert set(answer) == {
-        "text", "citations", "sources", "dropped", "usage", "model", "found", "unverified", "index", "steps",
+        "text", "citations", "sources", "dropped", "usage", "model", "found", "unverified", "index", "steps", "costs",
     }  # fmt: skip
     assert answer["steps"] == []
     assert answer["found"]
