@@ -37,17 +37,24 @@ def source_block(path: str, start_line: int, end_line: int, text: str, scope: Se
 
 
 def pack(
-    hits: Sequence[Hit], budget: int, count: CountTokens, *, read: Collection[str] = (), room: int = 0
+    hits: Sequence[Hit],
+    budget: int,
+    count: CountTokens,
+    *,
+    read: Collection[str] = (),
+    room: int = 0,
+    best_last: bool = True,
 ) -> Context:
     """The best hits that fit `budget` tokens, best first; one that does not fit leaves room for others.
 
-    Pieces of one body stand together, the last one first; see `_in_file_order`.
+    Pieces of one body stand together, so that whoever shows them reads a function from its beginning to its end.
 
     The first hits are shown whole, the others in brief where they can be. What is left of the budget then makes
     them whole, the best first.
 
     :param read: texts of sources that cost no wait: they come before hits that are as good.
     :param room: tokens beyond the budget that such sources may take.
+    :param best_last: they will be shown in reverse, as prompts do.
     """
     best = max((hit.score for hit in hits), default=0.0)
     weak = [is_weak(hit, best) for hit in hits]
@@ -77,14 +84,13 @@ def pack(
         for n, hit in enumerate(hits)
         if n not in chosen
     ]
-    order = _in_file_order(sorted(chosen), hits)
+    order = _in_file_order(sorted(chosen), hits, reverse=best_last)
     return Context(tuple(chosen[n] for n in order), tuple(dropped), budget)
 
 
-def _in_file_order(order: Sequence[int], hits: Sequence[Hit]) -> list[int]:
-    """The places with the pieces of one body together, at the place of the best of them, the last piece first.
+def _in_file_order(order: Sequence[int], hits: Sequence[Hit], *, reverse: bool) -> list[int]:
+    """The places with the pieces of one body together, at the place of the best of them, in the order of the file.
 
-    A prompt shows sources in reverse, so that the model reads a function that was cut from its beginning to its end.
     Whole definitions that stand side by side keep their order: the best has to stand last.
     """
     runs: list[list[int]] = []
@@ -97,7 +103,7 @@ def _in_file_order(order: Sequence[int], hits: Sequence[Hit]) -> list[int]:
         first.append(place)
         if not met:
             runs.append(first)
-    return [n for run in runs for n in sorted(run, key=lambda n: hits[n].start_line, reverse=True)]
+    return [n for run in runs for n in sorted(run, key=lambda n: hits[n].start_line, reverse=reverse)]
 
 
 def _continue(one: Hit, other: Hit) -> bool:

@@ -275,7 +275,7 @@ class Lookups:
             return Result(
                 "All of that stands above already. Ask for something else, or answer.", "nothing new"
             )
-        context = pack(fresh, budget, self._count)
+        context = pack(fresh, budget, self._count, best_last=best_last)
         self._dropped += [item for item in context.dropped if item.reason == OVER_BUDGET]
         beside = [
             item.label

@@ -136,6 +136,8 @@ def test_pieces_of_one_body_are_read_from_its_beginning_to_its_end() -> None:
     context = pack(hits, 10_000, words)
     read = [(source.path, source.start_line) for source in reversed(context.sources)]
     assert read == [("a", 60), ("b", 1), ("a", 1), ("a", 12), ("a", 21)]
+    told = [(source.path, source.start_line) for source in pack(hits, 10_000, words, best_last=False).sources]
+    assert told == [("a", 1), ("a", 12), ("a", 21), ("b", 1), ("a", 60)]
 
 
 def test_a_piece_between_two_joins_them_and_lines_apart_stay_by_rank() -> None:
