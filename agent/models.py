@@ -125,8 +125,10 @@ def unknown(name: str, begun: Sequence[str] = (), models: Sequence[InstalledMode
         return ModelError(f"Several models begin with {name!r}.", "Name one of: " + ", ".join(begun))
     known = [*(model.name for model in models), *(model.base for model in models)]
     known += [*(entry.name for entry in catalogue()), *(entry.label for entry in catalogue())]
+    # Every quantisation has the name of its model.
+    known = list(dict.fromkeys(known))
     wanted = normal(name)
-    alike = [text for text in dict.fromkeys(known) if text.startswith(wanted)]
+    alike = [text for text in known if text.startswith(wanted)]
     near = alike[:6] or difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     remedy = f"Did you mean: {', '.join(near)}? {_LIST}" if near else _LIST
     return ModelError(f"No model is called {name!r}.", remedy)

@@ -98,6 +98,11 @@ def test_mistakes_are_answered(run: Callable[..., tuple[int, str, str]], words: 
     assert said in err
 
 
+def test_what_was_meant_is_told_once(run: Callable[..., tuple[int, str, str]]) -> None:
+    _, _, err = run("plan", "codelama-7b")
+    assert err.count("codellama-7b-instruct") == 1
+
+
 # --- list
 
 
