@@ -29,10 +29,6 @@ from chains.server.connection import Request, Turn
 from chains.writing.infill import Hole
 from indexers.errors import ContextTooSmall, ModelError, UsageError
 
-DEFAULT_MAX_TOKENS = 1_024
-DEFAULT_SECONDS = 600.0
-# Framing of one message that is not counted: roles and separators.
-_FRAME_TOKENS = 8
 _LEAST_ANSWER = 16
 # A form that was not kept is asked for again so often.
 _ATTEMPTS = 3

@@ -22,15 +22,6 @@ DEFAULT_MAX_TOKENS = 1_024
 DEFAULT_SECONDS = 600.0
 # Framing of one message that is not counted: roles and separators.
 _FRAME_TOKENS = 8
-_LEAST_ANSWER = 16
-# A form that was not kept is asked for again so often.
-_ATTEMPTS = 3
-# A prompt of which the server read less than this share of our exact count was cut.
-_WHOLE = 0.9
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
-_CALL_OPTIONS = frozenset(
-    (*_SAMPLING, "grammar", "json_schema", "max_tokens", "cancel", "tools", "tool_choice", "draft")
-)
 
 
 @dataclass(slots=True)
