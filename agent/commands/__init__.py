@@ -150,3 +150,12 @@ def answer_flags(
         "max_tokens": max_tokens,
         "download": False if no_download else None,
     }
+
+
+def tell_stopped(output: Output, stopped: bool, kept: str, *, json: bool) -> int:
+    """Say whether there was a worker to stop, and what of its work is kept; the exit code."""
+    if json:
+        output.json({"stopped": stopped})
+    else:
+        output.line(f"the worker was stopped; {kept} is kept" if stopped else "no worker is running")
+    return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands import Job, JsonOption, RepoOption, work_on
+from agent.commands import Job, JsonOption, RepoOption, tell_stopped, work_on
 from agent.commands.check import run_check, run_explain
 from agent.output import Output, count_text, seconds_text, show_path
 from indexers.errors import UsageError
@@ -87,11 +87,7 @@ def run_stop(output: Output, *, repo: Path, json: bool) -> int:
     """Stop the worker of the repository at `repo`, where there is one."""
     with work_on(output, repo) as work:
         stopped = work.agent.stop_background()
-    if json:
-        output.json({"stopped": stopped})
-    else:
-        output.line("the worker was stopped; what is done is kept" if stopped else "no worker is running")
-    return 0
+    return tell_stopped(output, stopped, "what is done", json=json)
 
 
 def run(output: Output, *, repo: Path, how: dict[str, Any] | None, verbose: bool, json: bool) -> int:

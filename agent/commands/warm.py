@@ -19,6 +19,7 @@ from agent.commands import (
     ModelOption,
     RepoOption,
     reading_of,
+    tell_stopped,
     work_on,
 )
 from agent.commands.cache import bytes_of
@@ -99,11 +100,7 @@ def run_stop(output: Output, *, repo: Path, json: bool) -> int:
     """Stop the worker of the repository at `repo`, where there is one."""
     with work_on(output, repo) as work:
         stopped = work.agent.stop_warming()
-    if json:
-        output.json({"stopped": stopped})
-    else:
-        output.line("the worker was stopped; what was read is kept" if stopped else "no worker is running")
-    return 0
+    return tell_stopped(output, stopped, "what was read", json=json)
 
 
 def budget_of(text: str) -> dict[str, float | int | None]:
