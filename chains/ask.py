@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chains.engine.streams import closed_after
 from chains.kv.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
 from chains.packing import NOTHING, ReadBefore, packed
 from chains.parsing import check
@@ -207,26 +208,25 @@ def answer_stream(
     first = 0.0
     usage: dict[str, Any] = {}
     finish = ""
-    writing = model.stream(list(prepared.messages), max_tokens=settings.max_tokens)
-    for chunk in writing:
-        piece = chunk.text
-        if piece:
-            first = first or time.monotonic() - prepared.started
-            pieces.append(piece)
-            yield piece
-        if chunk.usage_metadata:
-            usage = {**chunk.usage_metadata, **chunk.response_metadata}
-        finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
-        if repeats("".join(pieces)):
-            finish = REPEATED
-            usage = usage or {
-                "input_tokens": _prompt_tokens(model, prepared),
-                "output_tokens": len(pieces),
-                **getattr(model, "cost", {}),
-            }
-            # Closing the stream stops the model; a plain iterator has nothing to close.
-            getattr(writing, "close", lambda: None)()
-            break
+    with closed_after(model.stream(list(prepared.messages), max_tokens=settings.max_tokens)) as writing:
+        for chunk in writing:
+            piece = chunk.text
+            if piece:
+                first = first or time.monotonic() - prepared.started
+                pieces.append(piece)
+                yield piece
+            if chunk.usage_metadata:
+                usage = {**chunk.usage_metadata, **chunk.response_metadata}
+            finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+            if repeats("".join(pieces)):
+                finish = REPEATED
+                break
+    if finish == REPEATED:
+        usage = usage or {
+            "input_tokens": _prompt_tokens(model, prepared),
+            "output_tokens": len(pieces),
+            **getattr(model, "cost", {}),
+        }
     yield finished(prepared, "".join(pieces), usage, finish, first, model_name)
 
 

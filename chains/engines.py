@@ -23,6 +23,7 @@ from chains.engine import tools as calling
 from chains.engine.conversation import conversation
 from chains.engine.families import Message, alternating
 from chains.engine.forms import form_of
+from chains.engine.streams import closed_after
 from chains.server.about import LLAMA_CPP, likeliest
 from chains.server.base import ConnectedModel
 from chains.server.connection import Request, Turn
@@ -84,7 +85,8 @@ class ServerModel(ConnectedModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+        with closed_after(self._stream(messages, stop, run_manager, **kwargs)) as chunks:
+            return generate_from_stream(chunks)
 
     def _stream(
         self,

@@ -41,6 +41,7 @@ from chains.engine.runtime import (
     native,
 )
 from chains.engine.stops import StopFilter
+from chains.engine.streams import closed_after
 from chains.kv.layout import Repair, beginning, source_spans
 from chains.kv.policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided
 from chains.kv.reader import Reader, Reading, open_reader
@@ -444,7 +445,8 @@ class LlamaCpp(BoundChat):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+        with closed_after(self._stream(messages, stop, run_manager, **kwargs)) as chunks:
+            return generate_from_stream(chunks)
 
     def _stream(
         self,

@@ -252,6 +252,22 @@ def test_closing_the_stream_leaves_the_model_usable(fresh: LlamaCpp, expected: s
     assert fresh.invoke(ASK).content == expected
 
 
+def test_an_interrupt_beside_the_model_leaves_it_usable(
+    fresh: LlamaCpp, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(chunks: Iterator[object]) -> None:
+        next(chunks)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as caught:
+        patch.setattr("chains.llm.generate_from_stream", interrupted)
+        fresh.invoke(OTHER)
+    # The traceback lives as long as whoever handles it, and with it the frame that was reading the stream.
+    assert any("chunks" in entry.frame.f_locals for entry in caught.traceback)
+    fresh.close()
+    assert fresh.invoke(ASK).content == expected
+
+
 def test_cancelling_by_an_event(fresh: LlamaCpp, expected: str) -> None:
     event = threading.Event()
     got = []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from chains.engine.streams import closed_after
 from chains.types import Usage
 from chains.writing.replies import Fence
 from chains.writing.types import Exchange
@@ -40,18 +41,17 @@ class Speaker:
         options: dict[str, Any] = {"grammar": grammar, "max_tokens": limit}
         if draft and isinstance(getattr(self._model, "draft", None), str):
             options["draft"] = "prompt"
-        stream = self._model.stream(list(messages), **options)
-        for chunk in stream:
-            if chunk.text:
-                first = first or time.monotonic() - began
-                pieces.append(chunk.text)
-                self._progress(Progress(stage, len(pieces), limit))
-            usage = chunk.usage_metadata or usage
-            finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
-            if chunk.text and "\n" in chunk.text and loops("".join(pieces)):
-                finish = "loop"
-                getattr(stream, "close", lambda: None)()
-                break
+        with closed_after(self._model.stream(list(messages), **options)) as writing:
+            for chunk in writing:
+                if chunk.text:
+                    first = first or time.monotonic() - began
+                    pieces.append(chunk.text)
+                    self._progress(Progress(stage, len(pieces), limit))
+                usage = chunk.usage_metadata or usage
+                finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+                if chunk.text and "\n" in chunk.text and loops("".join(pieces)):
+                    finish = "loop"
+                    break
         reply = "".join(pieces)
         if fence is not None and fence.closes(reply):
             finish = "stop"
