@@ -94,16 +94,21 @@ def _rest_of(hit: Hit, search: Search, listed: set[int], kinds: frozenset[str]) 
     here = next((n for n, stored in enumerate(around) if stored.id == hit.chunk_id), None)
     if here is None:
         return []
+    others = {s.name for item in around for s in item.chunk.symbols if s.kind not in kinds}
+    bodies = {s.name for item in around for s in item.chunk.symbols if s.kind in kinds}
+
+    def continues(at: int) -> bool:
+        """Whether the chunk there goes on with the definition that the chunk before it begins or is inside of."""
+        first, second = around[at].chunk, around[at + 1].chunk
+        if not second.scope or second.scope[-1] in others - bodies:
+            return False
+        begun = {symbol.name for symbol in first.symbols if symbol.kind in kinds}
+        return second.scope[-1] in begun or (second.scope == first.scope and _in_function(first, second))
+
     first = last = here
-    while (
-        here - first < MOST_EACH_WAY
-        and first
-        and _continues(around[first - 1].chunk, around[first].chunk, kinds)
-    ):
+    while here - first < MOST_EACH_WAY and first and continues(first - 1):
         first -= 1
-    while last - here < MOST_EACH_WAY and last + 1 < len(around):
-        if not _continues(around[last].chunk, around[last + 1].chunk, kinds):
-            break
+    while last - here < MOST_EACH_WAY and last + 1 < len(around) and continues(last):
         last += 1
     rest = [stored for stored in around[first : last + 1] if stored.id not in listed]
     listed.update(stored.id for stored in rest)
@@ -130,14 +135,6 @@ def _documented(hit: Hit, search: Search, listed: set[int]) -> list[Hit]:
     fresh = [stored for stored in found if stored.id not in listed]
     listed.update(stored.id for stored in fresh)
     return [plain_hit(stored, hit.score * NEIGHBOUR_SHARE) for stored in fresh]
-
-
-def _continues(first: Chunk, second: Chunk, kinds: frozenset[str]) -> bool:
-    """Whether `second` starts inside a definition of these kinds that `first` begins or is itself inside of."""
-    if not second.scope:
-        return False
-    begun = {symbol.name for symbol in first.symbols if symbol.kind in kinds}
-    return second.scope[-1] in begun or (second.scope == first.scope and _in_function(first, second))
 
 
 def _in_function(first: Chunk, second: Chunk) -> bool:
