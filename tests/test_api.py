@@ -558,6 +558,22 @@ def test_a_cut_function_is_completed_with_its_next_chunk(root: Path) -> None:
         assert len(labels) == len(set(labels)), "nothing is read twice"
 
 
+def test_a_struct_is_not_read_on_into_as_a_function_is(root: Path) -> None:
+    field = "\t// {0} of the parcel, as the sender declared it before it was handed over to us.\n\t{0} string\n"
+    fields = "".join(field.format(f"Field{n}") for n in range(12))
+    insured = "\t// Insured says up to which amount the parcel is insured against its loss.\n\tInsured int\n"
+    write(root, {"src/parcel.go": f"package parcel\n\ntype Parcel struct {{\n{fields}{insured}{fields}}}\n"})
+    with opened(root) as agent:
+        agent.refresh()
+        question = "How far is a parcel insured against loss?"
+        first = agent.search(question, 1)[0]
+        assert "Insured" in first.text and not first.symbols and first.scope == ("Parcel",)
+        pieces = agent.workspace.ledger.chunks_of("src/parcel.go")
+        assert len(pieces) > 2
+        reading = reading_list(question, agent.workspace.search(), 1)
+        assert [hit.label for hit in reading] == [first.label]
+
+
 def hit(similarity: float | None, text: str = RETRY) -> Hit:
     return Hit("src/retry.py", 1, 13, text, 1.0, similarity=similarity)
 
