@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chains.types import Source
     from chains.warming import Ahead
     from indexers.claim import Claim
-    from indexers.ledger import StoredChunk
+    from indexers.stored import StoredChunk
 
 # Where sources are joined each serves everywhere, and the budget decides. Where they are read in their place a source
 # serves behind those that stood before it and nowhere else, so whole prompts are read: as they would be for questions

@@ -15,7 +15,7 @@ from chains.kv.trail import Trail
 from chains.types import Citation, Source
 
 if TYPE_CHECKING:
-    from indexers.ledger import ManifestEntry
+    from indexers.stored import ManifestEntry
 
 _NAME = "trail.json"
 # After a break another subject is as likely as this one.

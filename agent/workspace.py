@@ -14,13 +14,15 @@ from agent.paths import cache_dir, index_dir, secure_directory
 from chains.search.retrieval import Search
 from indexers import made_by
 from indexers.build import Builder
+from indexers.database import is_sound, translated
 from indexers.errors import BusyError, DownloadError, IndexDamaged, StorageError
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
 from indexers.index import Index
-from indexers.ledger import Ledger, StoredChunk, is_sound, translated
+from indexers.ledger import Ledger
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.relations import Relations
+from indexers.stored import StoredChunk
 from indexers.types import IndexReport, Progress
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from indexers.errors import UsageError
 if TYPE_CHECKING:
     from chains.engines import ServerModel
     from chains.llm import LlamaCpp
-    from indexers.ledger import StoredChunk
+    from indexers.stored import StoredChunk
     from indexers.types import Place
 
 DEFAULT_SUFFIX_LINES = 20

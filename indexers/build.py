@@ -19,13 +19,14 @@ from indexers.errors import IndexStateError
 from indexers.facts import FACTS_VERSION
 from indexers.files import stat_file
 from indexers.git import Repository
-from indexers.ledger import Ledger, ManifestEntry, NewFile, StoredChunk, StoredFacts
+from indexers.ledger import Ledger
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.pool import Pool, WorkersLost
 from indexers.reading import NO_STAT, Job, Reading, embed_text, read_file
 from indexers.rescue import sync_apart, sync_from_ledger
 from indexers.specials import special_files
 from indexers.store import VectorStore
+from indexers.stored import ManifestEntry, NewFile, StoredChunk, StoredFacts
 from indexers.types import Changes, FileStat, IndexReport, Progress, Skipped, SkipReason, TrackedFile
 
 if TYPE_CHECKING:

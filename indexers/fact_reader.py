@@ -16,8 +16,9 @@ from indexers.facts import (
     encode_used,
     whole_lines,
 )
-from indexers.ledger import IndexedFile, Ledger, StoredFacts
+from indexers.ledger import Ledger
 from indexers.references import read_file
+from indexers.stored import IndexedFile, StoredFacts
 from indexers.types import Progress
 
 Keep = Callable[[Sequence[StoredFacts]], None]

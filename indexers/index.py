@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from indexers.filters import EVERYTHING, Filter
-from indexers.ledger import Counts, Ledger, Selection, StoredChunk
+from indexers.ledger import Ledger
 from indexers.store import VectorStore
+from indexers.stored import Counts, Selection, StoredChunk
 from indexers.words import coverage
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from indexers.ledger import BUSY_TIMEOUT_MS, Ledger
+from indexers.database import BUSY_TIMEOUT_MS
+from indexers.ledger import Ledger
 from indexers.made_by import KEY, parsed
 
 UNUSED_DAYS = 30

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from indexers.build import Builder
 from indexers.files import link_on_the_way, stat_file
 from indexers.git import GITLINK
-from indexers.ledger import Ledger, ManifestEntry, StoredChunk
+from indexers.ledger import Ledger
 from indexers.reading import Job, read_file, vector_key
 from indexers.store import StoreState
+from indexers.stored import ManifestEntry, StoredChunk
 from indexers.types import SkipReason, TrackedFile
 
 if TYPE_CHECKING:

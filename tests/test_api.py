@@ -559,7 +559,9 @@ def test_a_cut_function_is_completed_with_its_next_chunk(root: Path) -> None:
 
 
 def test_a_struct_is_not_read_on_into_as_a_function_is(root: Path) -> None:
-    field = "\t// {0} of the parcel, as the sender declared it before it was handed over to us.\n\t{0} string\n"
+    field = (
+        "\t// {0} of the parcel, as the sender declared it before it was handed over to us.\n\t{0} string\n"
+    )
     fields = "".join(field.format(f"Field{n}") for n in range(12))
     insured = "\t// Insured says up to which amount the parcel is insured against its loss.\n\tInsured int\n"
     write(root, {"src/parcel.go": f"package parcel\n\ntype Parcel struct {{\n{fields}{insured}{fields}}}\n"})

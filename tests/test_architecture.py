@@ -45,7 +45,14 @@ DOORS: dict[str, set[str]] = {
         # The user's own commands, on a copy.
         "chains/writing/scratch.py",
     },
-    "sqlite3": {"indexers/ledger.py", "indexers/unused.py", "agent/workspace.py", "agent/commands/doctor.py"},
+    "sqlite3": {
+        "indexers/database.py",
+        "indexers/chunk_rows.py",
+        "indexers/ledger.py",
+        "indexers/unused.py",
+        "agent/workspace.py",
+        "agent/commands/doctor.py",
+    },
     "filelock": {"indexers/locks.py", "agent/download.py"},
     "onnxruntime": {"indexers/embedding.py"},
     "langchain": {"chains/deep.py"},

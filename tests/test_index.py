@@ -18,8 +18,9 @@ from indexers.embedding import open_embedder
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
 from indexers.index import MOST_SELECTIONS, Index
-from indexers.ledger import Ledger, StoredChunk
+from indexers.ledger import Ledger
 from indexers.reading import keyword_fields
+from indexers.stored import StoredChunk
 from indexers.types import Chunk, FileStat
 from tests.repos import make_repo, write
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexers.database import SCHEMA_VERSION, translated
 from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError, StorageError
-from indexers.ledger import SCHEMA_VERSION, Ledger, NewFile, translated
+from indexers.ledger import Ledger
 from indexers.reading import keyword_fields
+from indexers.stored import NewFile
 from indexers.types import Chunk, FileStat, Skipped, SkipReason, Symbol
 
 STAT = FileStat(10, 1, 2, 3)
@@ -364,7 +366,7 @@ def test_chunks_come_in_order_of_their_numbers_remembered_or_not(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(ledger, "a.py", *(chunk("a.py", f"x = {n}", n + 1) for n in range(20)))
-    monkeypatch.setattr("indexers.ledger._KEPT_CHUNKS", 8)
+    monkeypatch.setattr("indexers.chunk_rows._KEPT_CHUNKS", 8)
     ids = ledger.chunk_ids()
     for asked in ([ids[9], ids[2]], [ids[2], ids[5], ids[9], 99_999], ids[::-1], [], [ids[3], ids[3]]):
         assert list(ledger.chunks(asked)) == sorted(set(asked) & set(ids))

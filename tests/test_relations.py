@@ -15,9 +15,10 @@ from indexers.config import IndexConfig
 from indexers.errors import BusyError
 from indexers.facts import FACTS_VERSION
 from indexers.git import Repository
-from indexers.ledger import Ledger, StoredFacts
+from indexers.ledger import Ledger
 from indexers.locks import locked
 from indexers.relations import Relations
+from indexers.stored import StoredFacts
 from indexers.types import Place, Progress, Use
 from tests.repos import git, make_repo, write
 

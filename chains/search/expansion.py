@@ -12,8 +12,8 @@ from indexers.tokens import tokenize
 from indexers.types import Hit
 
 if TYPE_CHECKING:
-    from indexers.ledger import StoredChunk
     from indexers.relations import Relations
+    from indexers.stored import StoredChunk
     from indexers.types import Place
 
 # How many of the best hits are followed, how many definitions are added at most, and behind how many hits.

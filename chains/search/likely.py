@@ -11,8 +11,8 @@ from indexers.tokens import last_component
 
 if TYPE_CHECKING:
     from indexers.graph import Ranks
-    from indexers.ledger import StoredChunk
     from indexers.relations import Relations, Stretch
+    from indexers.stored import StoredChunk
 
 # Reciprocal rank fusion (Cormack, Clarke, Buettcher 2009) with their constant: the three orders have no common scale.
 _SMOOTHING = 60

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from indexers.filters import EVERYTHING, Filter
 from indexers.index import Index
-from indexers.ledger import StoredChunk
+from indexers.stored import StoredChunk
 from indexers.types import Chunk, Hit, Symbol
 
 _NAME = re.compile(r"\w+")

@@ -12,7 +12,7 @@ from chains.search.ranking import DEFAULT_WEIGHTS, Candidate, FileEvidence, Rank
 from chains.search.traces import frames, resolve
 from indexers.filters import EVERYTHING, Filter
 from indexers.index import Index
-from indexers.ledger import StoredChunk
+from indexers.stored import StoredChunk
 from indexers.tokens import tokenize
 from indexers.types import Hit
 
