@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
-import json
 import secrets
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,18 +15,14 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LangSmithParams
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import (
-    AIMessageChunk,
     BaseMessage,
 )
-from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import Field, PrivateAttr
 
 from chains.engine import tools as calling
 from chains.engine.bound import BoundChat
 from chains.engine.conversation import conversation, source_texts
-from chains.engine.drafting import Drafted, Pace, Plain
 from chains.engine.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
 from chains.engine.likelihood import next_probabilities
 from chains.engine.runtime import (
@@ -40,8 +33,8 @@ from chains.engine.runtime import (
     grammar_of,
     native,
 )
-from chains.engine.stops import StopFilter
 from chains.engine.streams import closed_after
+from chains.generation import Generation, Request, unread
 from chains.kv.layout import Repair, beginning, source_spans
 from chains.kv.policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided
 from chains.kv.reader import Reader, Reading, open_reader
@@ -66,30 +59,6 @@ _CALL_OPTIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One generation: what to read, how to write, when to stop.
-
-    `reading` says how sources are read; `by_token` reuses of what is in memory every token, and nothing on disk.
-    """
-
-    prompt: Prompt
-    sampling: Sampling
-    max_tokens: int
-    stops: tuple[str, ...]
-    stop_ids: frozenset[int]
-    drops_space: bool
-    cancels: tuple[threading.Event, ...]
-    turn: calling.TurnReader | None = None
-    drafts: bool = False
-    reading: Decision | None = None
-    by_token: bool = False
-
-    def cancelled(self) -> bool:
-        """Whether somebody asked to stop."""
-        return any(event.is_set() for event in self.cancels)
-
-
 @dataclass(slots=True)
 class _State:
     """What copies of a `LlamaCpp` share: the loaded model and who is using it."""
@@ -102,7 +71,7 @@ class _State:
     reader: Reader | None = None
     family: Family | None = None
     choice: Choice | None = None
-    cost: dict[str, Any] = field(default_factory=dict)
+    generation: Generation | None = None
 
 
 class LlamaCpp(BoundChat):
@@ -358,7 +327,8 @@ class LlamaCpp(BoundChat):
     @property
     def cost(self) -> Mapping[str, Any]:
         """What the last prompt cost, which an answer that is not read to its end does not tell."""
-        return self._state.cost
+        generation = self._state.generation
+        return generation.cost if generation is not None else {}
 
     @property
     def written(self) -> tuple[int, str]:
@@ -382,13 +352,13 @@ class LlamaCpp(BoundChat):
         cancels = tuple(event for event in (options.pop("cancel", None),) if event)
         with self._exclusive(cancels) as held:
             if not held:
-                yield self._last(_Counts(Reading(0)), "cancelled", Sampling())
+                yield unread(self._model_name)
                 return
             runtime = self._loaded()
             room = runtime.n_ctx - len(ids)
             if room < 1:
                 raise self._too_long(len(ids), runtime.n_ctx)
-            request = _Request(
+            request = Request(
                 prompt=Prompt(tuple(ids), (len(ids),)),
                 sampling=self._sampling(options),
                 max_tokens=min(max_tokens, room),
@@ -458,7 +428,7 @@ class LlamaCpp(BoundChat):
         cancels = tuple(event for event in (kwargs.pop("cancel", None), kwargs.pop("_cancel", None)) if event)
         with self._exclusive(cancels) as held:
             if not held:
-                yield self._last(_Counts(Reading(0)), "cancelled", Sampling())
+                yield unread(self._model_name)
                 return
             runtime = self._loaded()
             request = self._request(runtime, messages, stop, cancels, kwargs)
@@ -544,7 +514,7 @@ class LlamaCpp(BoundChat):
         stop: list[str] | None,
         cancels: tuple[threading.Event, ...],
         options: dict[str, Any],
-    ) -> _Request:
+    ) -> Request:
         unknown = sorted(set(options) - _CALL_OPTIONS)
         if unknown:
             raise UsageError(
@@ -573,7 +543,7 @@ class LlamaCpp(BoundChat):
         drafts = self._drafts(options, runtime) and turn is None
         reading = self._decision(options.get("reading") or self.reading, runtime)
         spaced, most = family.drops_space, min(wanted, room)
-        return _Request(prompt, sampling, most, stops, ends, spaced, cancels, turn, drafts, reading)
+        return Request(prompt, sampling, most, stops, ends, spaced, cancels, turn, drafts, reading)
 
     def _drafts(self, options: dict[str, Any], runtime: Runtime) -> bool:
         wanted = options.get("draft")
@@ -631,166 +601,13 @@ class LlamaCpp(BoundChat):
             **chosen, seed=secrets.randbits(31) if seed is None else seed & 0x7FFFFFFF, grammar=grammar
         )
 
-    def _run(self, runtime: Runtime, request: _Request) -> Iterator[ChatGenerationChunk]:
-        started = time.perf_counter()
+    def _run(self, runtime: Runtime, request: Request) -> Iterator[ChatGenerationChunk]:
         reader = self._state.reader
         assert reader is not None
-        counts = _Counts(Reading(len(request.prompt.ids)))
-        try:
-            if request.by_token:
-                kept = runtime.prefill(request.prompt.ids, self.on_prefill, request.cancelled)
-                counts.reading = Reading(len(request.prompt.ids), len(request.prompt.ids) - kept)
-            else:
-                decision = request.reading
-                repair = decision.repair if decision is not None else None
-                counts.how = f"{decision.name}: {decision.reason}" if decision is not None else ""
-                counts.reading = reader.read(request.prompt, repair, self.on_prefill, request.cancelled)
-        except Interrupted:
-            counts.prefill_seconds = time.perf_counter() - started
-            yield self._last(counts, "cancelled", request.sampling)
-            return
-        written = time.perf_counter()
-        counts.prefill_seconds = written - started
-        self._state.cost = counts.cost()
-        writer = Writer(runtime.vocabulary, request.stops, request.drops_space)
-        finish = yield from self._write(runtime, request, writer, counts)
-        counts.generation_seconds = time.perf_counter() - written
-        rest, call = writer.rest(), None
-        if request.turn is not None:
-            rest, call = request.turn.feed(rest) + request.turn.rest(), request.turn.call
-        finish = "tool_calls" if call is not None else finish
-        reader.keep_said()
-        yield self._last(counts, finish, request.sampling, rest, call)
-
-    def _write(
-        self, runtime: Runtime, request: _Request, writer: Writer, counts: _Counts
-    ) -> Generator[ChatGenerationChunk, None, str]:
-        """Yield the answer's text as it comes; the return value says why it ended."""
-        sampler = runtime.sampler(request.sampling)
-        turn = request.turn
-
-        def ends(token: int) -> bool:
-            # A grammar that is complete allows llama.cpp's end tokens, which may not be the family's.
-            by_grammar = request.sampling.grammar and runtime.vocabulary.ends(token)
-            return token in request.stop_ids or bool(by_grammar)
-
-        read = counts.reading.read
-        rate = read / counts.prefill_seconds if counts.prefill_seconds > 0 else 0.0
-        steps = Drafted(runtime, sampler, ends, Pace(rate)) if request.drafts else Plain(runtime, sampler)
-        try:
-            while counts.written < request.max_tokens:
-                if request.cancelled():
-                    return "cancelled"
-                token = steps.next(request.max_tokens - counts.written)
-                if ends(token):
-                    return "stop"
-                counts.written += 1
-                text = writer.feed(token)
-                if turn is not None:
-                    text = turn.feed(text)
-                    if turn.call is not None:
-                        return "stop"
-                    if turn.answering:
-                        # No grammar knows how this family ends an answer.
-                        sampler.release()
-                if text:
-                    yield ChatGenerationChunk(message=AIMessageChunk(content=text))
-                if writer.stopped:
-                    return "stop"
-            return "length"
-        finally:
-            counts.drafted, counts.accepted = steps.drafted, steps.accepted
-            sampler.close()
-
-    def _last(
-        self,
-        counts: _Counts,
-        finish: str,
-        sampling: Sampling,
-        text: str = "",
-        call: calling.Call | None = None,
-    ) -> ChatGenerationChunk:
-        """The last chunk: what was held back, the tool call, what it cost, and why it ended."""
-        usage = UsageMetadata(
-            input_tokens=counts.reading.tokens,
-            output_tokens=counts.written,
-            total_tokens=counts.reading.tokens + counts.written,
-            input_token_details=InputTokenDetails(cache_read=counts.reading.cached),
-        )
-        metadata: dict[str, Any] = {
-            "finish_reason": finish,
-            "model_name": self._model_name,
-            "generation_seconds": round(counts.generation_seconds, 4),
-            **counts.cost(),
-        }
-        if counts.drafted:
-            metadata |= {"draft_tokens": counts.drafted, "draft_accepted": counts.accepted}
-        if sampling.temperature > 0:
-            metadata["seed"] = sampling.seed
-        message = AIMessageChunk(
-            content=text,
-            tool_call_chunks=[_call_chunk(call)] if call is not None else [],
-            usage_metadata=usage,
-            response_metadata=metadata,
-            chunk_position="last",
-        )
-        return ChatGenerationChunk(message=message, generation_info={"finish_reason": finish})
-
-
-@dataclass(slots=True)
-class _Counts:
-    """What a generation cost so far."""
-
-    reading: Reading
-    how: str = ""
-    written: int = 0
-    prefill_seconds: float = 0.0
-    generation_seconds: float = 0.0
-    drafted: int = 0
-    accepted: int = 0
-
-    def cost(self) -> dict[str, Any]:
-        """What the prompt cost, as it is told with an answer."""
-        return {
-            "prefill_seconds": round(self.prefill_seconds, 4),
-            "tokens_read": self.reading.read,
-            "sources_joined": self.reading.joined,
-            "sources_fresh": list(self.reading.fresh),
-            "reading": self.how,
-        }
-
-
-class Writer:
-    """Tokens to text: whole characters only, nothing of a stop string, no space before the first word."""
-
-    def __init__(self, vocabulary: Vocabulary, stops: Sequence[str], drops_space: bool = False) -> None:
-        self._vocabulary = vocabulary
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._filter = StopFilter(stops)
-        self._drops_space = drops_space
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string was met."""
-        return self._filter.stopped
-
-    def feed(self, token: int) -> str:
-        """The text that can be shown now."""
-        text = self._decoder.decode(self._vocabulary.piece(token))
-        if text and self._drops_space:
-            self._drops_space = False
-            text = text.removeprefix(" ")
-        return self._filter.feed(text)
-
-    def rest(self) -> str:
-        """What was held back, once nothing follows. Bytes of an unfinished character are dropped."""
-        return self._filter.rest()
-
-
-def _call_chunk(call: calling.Call) -> ToolCallChunk:
-    # LangChain joins calls to results by an id that no other call of the conversation has.
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
-    return tool_call_chunk(name=call.name, args=arguments, id=f"call_{secrets.token_hex(8)}", index=0)
+        generation = Generation(runtime, reader, request, self._model_name, self.on_prefill)
+        # What it cost is told also of one that is not read to its end.
+        self._state.generation = generation
+        yield from generation.run()
 
 
 def _bound_to_turn(options: dict[str, Any], grammar: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ LANGCHAIN_MODULES = {
     "chains/engine/bound.py",
     "chains/engine/conversation.py",
     "chains/deep.py",
+    "chains/generation.py",
     "chains/llm.py",
     "chains/search/retriever.py",
 }

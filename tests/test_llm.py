@@ -24,7 +24,10 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel, Field
 
-from chains.llm import LlamaCpp, StopFilter, Writer, conversation
+from chains.engine.conversation import conversation
+from chains.engine.stops import StopFilter
+from chains.generation import Writer
+from chains.llm import LlamaCpp
 from chains.models.fit import RAM_MARGIN
 from chains.models.footprint import of_file
 from indexers.errors import AgentError, BusyError, ContextTooSmall, ModelError, UsageError
