@@ -45,7 +45,7 @@ def run(model: ChosenModel, *, trials: bool, progress: Callable[[int, int, str],
 
 def keep(found: Bench) -> Path:
     """Write a measurement where `expected` finds it; a later one of the same file replaces it."""
-    from agent.output import to_json
+    from agent.safe_text import to_json
 
     path = secure_directory(state_dir() / "bench") / f"{found.model}.json"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

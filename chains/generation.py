@@ -19,8 +19,10 @@ from langchain_core.outputs import ChatGenerationChunk
 from chains.engine import tools as calling
 from chains.engine.drafting import Drafted, Pace, Plain
 from chains.engine.families import Prompt
-from chains.engine.runtime import Interrupted, Runtime, Sampling, Vocabulary
+from chains.engine.runtime import Interrupted, Runtime
+from chains.engine.sampler import Sampling
 from chains.engine.stops import StopFilter
+from chains.engine.vocabulary import Vocabulary
 from chains.kv.policy import Decision
 from chains.kv.reader import Reader, Reading
 

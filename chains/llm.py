@@ -24,16 +24,12 @@ from chains.engine import tools as calling
 from chains.engine.bound import BoundChat
 from chains.engine.conversation import conversation, source_texts
 from chains.engine.families import FAMILIES, Family, Prompt, detect, frame, stop_ids
+from chains.engine.library import grammar_of, native
 from chains.engine.likelihood import next_probabilities
-from chains.engine.runtime import (
-    Interrupted,
-    Runtime,
-    Sampling,
-    Vocabulary,
-    grammar_of,
-    native,
-)
+from chains.engine.runtime import Interrupted, Runtime
+from chains.engine.sampler import Sampling
 from chains.engine.streams import closed_after
+from chains.engine.vocabulary import Vocabulary
 from chains.generation import Generation, Request, unread
 from chains.kv.layout import Repair, beginning, source_spans
 from chains.kv.policy import AUTO, EXACT, NOT_SHIFTED, READINGS, Decision, decided

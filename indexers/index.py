@@ -15,7 +15,7 @@ from indexers.stored import Counts, Selection, StoredChunk
 from indexers.words import coverage
 
 if TYPE_CHECKING:
-    from indexers.embedding import FloatArray
+    from indexers.unit_vectors import FloatArray
 
 # Up to here an exact scan takes milliseconds and misses nothing; beyond it Chroma's graph is worth opening.
 EXACT_SCAN_LIMIT = 50_000

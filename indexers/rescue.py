@@ -17,7 +17,7 @@ from indexers.priority import nice_session
 from indexers.store import VectorStore
 
 if TYPE_CHECKING:
-    from indexers.embedding import FloatArray
+    from indexers.unit_vectors import FloatArray
 
 # A hundred thousand vectors take about two minutes; Chroma itself may wait 16 for a lock that nobody holds.
 PATIENCE_SECONDS = 900.0

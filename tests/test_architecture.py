@@ -39,7 +39,7 @@ LANGCHAIN_MODULES = {
 DOORS: dict[str, set[str]] = {
     "chromadb": {"indexers/store.py"},
     # Those beside the door ask only what the installed build can do.
-    "llama_cpp": {"chains/engine/runtime.py", "agent/hardware.py", "agent/commands/doctor.py"},
+    "llama_cpp": {"chains/engine/library.py", "agent/hardware.py", "agent/commands/doctor.py"},
     "subprocess": {
         *("indexers/git.py", "indexers/children.py", "indexers/rescue.py"),
         *("agent/background.py", "agent/wheels.py", "agent/after_commit.py"),
@@ -55,7 +55,7 @@ DOORS: dict[str, set[str]] = {
         "agent/commands/doctor.py",
     },
     "filelock": {"indexers/locks.py", "agent/download.py"},
-    "onnxruntime": {"indexers/embedding.py"},
+    "onnxruntime": {"indexers/bert_embedder.py"},
     "langchain": {"chains/deep.py"},
     "httpx2": {"chains/server/about.py", "agent/web.py"},
     "openai": {"chains/server/errors.py"},
@@ -63,7 +63,7 @@ DOORS: dict[str, set[str]] = {
     "langgraph": {"chains/deep.py", "chains/write.py"},
     "pyflakes": {"chains/writing/edit_checks.py"},
     # A styled text is a value; only output prints it.
-    "rich": {"agent/output.py", "agent/commands/search.py"},
+    "rich": {"agent/output.py", "agent/progress_view.py", "agent/commands/search.py"},
 }
 ENVIRONMENT = {
     *("agent/config.py", "agent/paths.py", "agent/models.py", "agent/download.py"),
@@ -79,7 +79,7 @@ HOLDS_STDOUT = {"agent/cli.py"}
 # and a library that raises nothing more precise.
 # The hook is a boundary too, and so is the process in which a review runs: its parent tells.
 BROAD_EXCEPT = {
-    **{"agent/cli.py": 9, "chains/llm.py": 1, "chains/engine/waiting.py": 1, "indexers/embedding.py": 1},
+    **{"agent/cli.py": 9, "chains/llm.py": 1, "chains/engine/waiting.py": 1, "indexers/bert_embedder.py": 1},
     **{"agent/commands/hook.py": 1, "agent/guard.py": 1},
 }
 BANNED = {"langchain_community", "llama_index", "requests", "git"}

@@ -56,7 +56,7 @@ def test_another_context_says_the_same(tiny_codellama: Path) -> None:
 
     def first() -> int:
         runtime.prefill(ids, None, lambda: False)
-        from chains.engine.runtime import Sampling
+        from chains.engine.sampler import Sampling
 
         sampler = runtime.sampler(Sampling())
         token = sampler.next()

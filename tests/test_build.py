@@ -32,7 +32,7 @@ from indexers.types import Chunk, IndexReport, Progress, SkipReason
 from tests.repos import commit, git, make_repo, write
 
 if TYPE_CHECKING:
-    from indexers.embedding import FloatArray
+    from indexers.unit_vectors import FloatArray
 
 ROOT = Path(__file__).parents[1]
 # Long enough ago that no stat is racy unless a test wants it so.

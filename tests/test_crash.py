@@ -31,13 +31,13 @@ INDEX = (
     "-c",
     """
 import sys, time
-import indexers.build, indexers.embedding
+import indexers.build, indexers.hash_embedder
 from agent.cli import main
-slow = indexers.embedding.HashEmbedder.embed_documents
+slow = indexers.hash_embedder.HashEmbedder.embed_documents
 def embed(self, texts, progress=None):
     time.sleep(0.01)
     return slow(self, texts, progress)
-indexers.embedding.HashEmbedder.embed_documents = embed
+indexers.hash_embedder.HashEmbedder.embed_documents = embed
 indexers.build._EMBED_BATCH = 4
 sys.exit(main(["index", "--json", "--repo", sys.argv[1]]))
 """,

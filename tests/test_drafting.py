@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from chains.engine.drafting import LENGTHS, Drafted, Lookup, Pace, Plain
-from chains.engine.runtime import Sampling
+from chains.engine.sampler import Sampling
 from chains.llm import LlamaCpp
 from indexers.errors import UsageError
 

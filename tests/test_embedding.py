@@ -17,18 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexers.embedding import (
-    BATCH_TOKENS,
-    BertEmbedder,
-    Embedder,
-    HashEmbedder,
-    Prepared,
-    _batches,
-    open_embedder,
-    unit_rows,
-)
+from indexers.bert_embedder import BATCH_TOKENS, BertEmbedder, Prepared, _batches
+from indexers.embedding import Embedder, open_embedder
 from indexers.errors import ModelError
+from indexers.hash_embedder import HashEmbedder
 from indexers.onnx_bert import WEIGHTS, BertShape, build_graph, read_layout
+from indexers.unit_vectors import unit_rows
 
 ROOT = Path(__file__).parents[1]
 QUERY = "where are retries configured?"

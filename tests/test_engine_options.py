@@ -10,7 +10,7 @@ from tiny_gguf import build
 from agent import Agent
 from agent.cli import main
 from agent.config import load_settings
-from chains.engine.runtime import supports_gpu
+from chains.engine.library import supports_gpu
 from indexers.errors import UsageError
 from tests.repos import make_repo
 

@@ -29,7 +29,8 @@ from chains.engine.families import (
     stop_ids,
     template_family,
 )
-from chains.engine.runtime import LoadOptions, Runtime, Vocabulary
+from chains.engine.runtime import LoadOptions, Runtime
+from chains.engine.vocabulary import Vocabulary
 from chains.models.gguf import read_gguf
 from indexers.errors import ModelError, UsageError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_gguf import build
 
-from chains.engine.runtime import supports_gpu
+from chains.engine.library import supports_gpu
 from chains.llm import LlamaCpp
 from chains.models.builds import choose_build
 from chains.models.fit import GPU_MARGIN, RAM_MARGIN, Fit, Gpu, Machine, Wishes, fit, largest_context

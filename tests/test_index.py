@@ -25,7 +25,7 @@ from indexers.types import Chunk, FileStat
 from tests.repos import make_repo, write
 
 if TYPE_CHECKING:
-    from indexers.embedding import FloatArray
+    from indexers.unit_vectors import FloatArray
 
 FILES = {
     "src/retry.py": 'def retry_call(fn):\n    """Call again when the connection fails."""\n    return fn()\n',

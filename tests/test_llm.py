@@ -709,7 +709,7 @@ def test_no_memory_for_the_context_takes_a_smaller_one(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
         "from chains.llm import LlamaCpp\n"
-        "from chains.engine.runtime import native\n"
+        "from chains.engine.library import native\n"
         "native()\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + (800 << 20), taken + (800 << 20)))\n"

@@ -16,19 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.output import (
-    Output,
-    Sanitiser,
-    count_text,
-    plain,
-    sanitise,
-    seconds_text,
-    show_label,
-    show_path,
-    size_text,
-    to_json,
-    valid_text,
-)
+from agent.output import Output
+from agent.safe_text import Sanitiser, plain, sanitise, show_label, show_path, to_json, valid_text
+from agent.wording import count_text, seconds_text, size_text
 from indexers.types import Progress, Skipped, SkipReason
 
 # Any code point, lone surrogates too, with what matters here made frequent.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from chains.engine.runtime import build
+from chains.engine.library import build
 from chains.kv.layout import Repair
 from chains.llm import LlamaCpp
 

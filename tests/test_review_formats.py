@@ -14,7 +14,8 @@ from test_review import NEW, OLD, Judge, run, said
 
 from agent import review_formats
 from agent.commands import review_text
-from agent.output import Output, plain
+from agent.output import Output
+from agent.safe_text import plain
 from chains.reviewing.checks.lines import finding
 from chains.reviewing.types import Exempt, Reason, ReviewReport, Severity, Suggestion, Unreviewed
 

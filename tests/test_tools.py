@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chains.engine.runtime import _Candidates, native
+from chains.engine.library import native
+from chains.engine.sampler import _Candidates
 from chains.engine.tools import Call, TurnReader, call_text, grammar, instructions, offer, result_head
 from chains.llm import LlamaCpp
 from indexers.errors import UsageError

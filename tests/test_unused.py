@@ -11,7 +11,7 @@ import pytest
 from agent.api import Agent
 from agent.config import load_settings
 from indexers import made_by, unused
-from indexers.embedding import HashEmbedder
+from indexers.hash_embedder import HashEmbedder
 from tests.repos import git, make_repo, write
 
 DAY = 86_400

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.output import Output, ProgressView
+from agent.output import Output
+from agent.progress_view import ProgressView
 from indexers.errors import UsageError
 from indexers.filters import Filter
 

@@ -29,16 +29,10 @@ from agent.commands import (
     work_on,
 )
 from agent.commands.engine import Engine, with_engine
-from agent.output import (
-    Output,
-    ProgressView,
-    count_text,
-    seconds_text,
-    show_label,
-    show_path,
-    to_json,
-    valid_text,
-)
+from agent.output import Output
+from agent.progress_view import ProgressView
+from agent.safe_text import show_label, show_path, to_json, valid_text
+from agent.wording import count_text, seconds_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

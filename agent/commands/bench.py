@@ -9,7 +9,8 @@ import typer
 
 from agent.commands import Job, JsonOption, NoDownloadOption, answer_flags
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, size_text
+from agent.output import Output
+from agent.wording import size_text
 from indexers.types import Progress
 
 if TYPE_CHECKING:

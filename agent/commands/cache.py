@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.commands import Job, JsonOption
-from agent.output import Output, count_text, show_path, size_text
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import count_text, size_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

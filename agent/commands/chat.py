@@ -29,7 +29,8 @@ from agent.commands import (
 )
 from agent.commands.ask import MAX_QUESTION_CHARS, show_answer, show_sources, show_usage
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, sanitise, show_label
+from agent.output import Output
+from agent.safe_text import sanitise, show_label
 from indexers.errors import AgentError, UsageError
 
 if TYPE_CHECKING:

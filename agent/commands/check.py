@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.commands import work_on
-from agent.output import Output, count_text, show_path
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import count_text
 
 if TYPE_CHECKING:
     from indexers.verify import Explanation, Verification

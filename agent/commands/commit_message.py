@@ -17,7 +17,9 @@ from agent.commands import (
     answer_flags,
 )
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, seconds_text, show_path
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import seconds_text
 
 if TYPE_CHECKING:
     from agent.chosen_model import ChosenModel

@@ -18,7 +18,9 @@ from agent.commands import (
     work_on,
 )
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, count_text, seconds_text, show_label
+from agent.output import Output
+from agent.safe_text import show_label
+from agent.wording import count_text, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.commands import Job, JsonOption, RepoOption
-from agent.output import Output, show_path, size_text
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import size_text
 from indexers.errors import AgentError, RepositoryError
 
 if TYPE_CHECKING:

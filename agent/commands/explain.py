@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.output import Output, count_text
+from agent.output import Output
+from agent.wording import count_text
 
 if TYPE_CHECKING:
     from chains.search.query import Query

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.commands import Job, JsonOption, RepoOption
-from agent.output import Output, show_path
+from agent.output import Output
+from agent.safe_text import show_path
 from indexers.errors import AgentError, UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ import typer
 
 from agent.commands import Job, JsonOption, RepoOption, tell_stopped, work_on
 from agent.commands.check import run_check, run_explain
-from agent.output import Output, count_text, seconds_text, show_path
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import count_text, seconds_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

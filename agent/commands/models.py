@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.commands import Job, JsonOption
-from agent.output import Output, show_path, size_text
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import size_text
 from indexers.errors import ModelError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import typer
 
 from agent.commands import Job, JsonOption
 from agent.commands.models import more_directories
-from agent.output import Output, seconds_text
+from agent.output import Output
+from agent.wording import seconds_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

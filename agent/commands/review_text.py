@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from agent.output import Output, Styled, count_text, seconds_text, show_label, show_path
+from agent.output import Output, Styled
+from agent.safe_text import show_label, show_path
+from agent.wording import count_text, seconds_text
 from chains.reviewing.types import MODEL, Finding, Outcome, ReviewReport, Severity, Unreviewed
 
 _STYLES = {

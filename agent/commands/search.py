@@ -21,7 +21,8 @@ from agent.commands import (
     filter_of,
     work_on,
 )
-from agent.output import Output, show_label, valid_text
+from agent.output import Output
+from agent.safe_text import show_label, valid_text
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -11,7 +11,9 @@ import typer
 
 from agent.commands import Job, JsonOption
 from agent.commands.models import file_of, models_directory, more_directories, show_file
-from agent.output import Output, plain, show_path, size_text
+from agent.output import Output
+from agent.safe_text import plain, show_path
+from agent.wording import size_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

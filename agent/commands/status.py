@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.commands import Job, JsonOption, RepoOption, work_on
 from agent.commands.warm import warmed_text
-from agent.output import Output, count_text, seconds_text, show_path, size_text
+from agent.output import Output
+from agent.safe_text import show_path
+from agent.wording import count_text, seconds_text, size_text
 
 if TYPE_CHECKING:
     from agent.api import Status

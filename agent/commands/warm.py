@@ -24,7 +24,8 @@ from agent.commands import (
 )
 from agent.commands.cache import bytes_of
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, count_text, seconds_text, size_text
+from agent.output import Output
+from agent.wording import count_text, seconds_text, size_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

@@ -24,7 +24,10 @@ from agent.commands import (
 )
 from agent.commands.ask import read_question
 from agent.commands.engine import Engine, with_engine
-from agent.output import Output, ProgressView, count_text, seconds_text, show_path
+from agent.output import Output
+from agent.progress_view import ProgressView
+from agent.safe_text import show_path
+from agent.wording import count_text, seconds_text
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:

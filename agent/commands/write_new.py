@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.commands.ask import show_answer, show_usage
-from agent.output import Output, show_label
+from agent.output import Output
+from agent.safe_text import show_label
 
 if TYPE_CHECKING:
     from agent.commands import Work

@@ -159,7 +159,7 @@ class Reader(Protocol):
 
 
 class Chooser(Protocol):
-    """What drafting needs of a sampler: `chains.engine.runtime.Sampler`."""
+    """What drafting needs of a sampler: `chains.engine.sampler.Sampler`."""
 
     def next(self, at: int = -1) -> int:
         """The next token by the logits behind the token `at` of the last batch."""

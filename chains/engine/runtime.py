@@ -1,25 +1,19 @@
-"""One model loaded in llama.cpp: tokens in, tokens out. The door to llama.cpp; `measure` asks it without loading.
-
-It uses llama-cpp-python's C interface and not its `Llama` class, which redirects the whole process's stdout
-and stderr to nothing while it loads (here loading overlaps with other work) and reloads the weights to try
-another context size.
-"""
+"""One model loaded in llama.cpp: tokens in, tokens out."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import signal
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+from chains.engine.library import log, native
+from chains.engine.sampler import Sampler, Sampling
+from chains.engine.vocabulary import Vocabulary
 from chains.kv.cells import SEQUENCES, Cells, turns
 from chains.models.ggml_types import KV_TYPES, PLAIN_KV, TENSOR_TYPES
 from chains.models.gguf import GgufInfo
@@ -28,19 +22,6 @@ from indexers.errors import ModelError, UsageError
 MIN_CTX = 2_048
 # llama.cpp rounds context sizes up to this.
 _CTX_STEP = 256
-_GREEDY_CANDIDATE = 1.0
-_PENALTY_LAST = 64
-# How a schema's strings come out of the converter, and how they should.
-_ANY_CHARACTER, _JSON_CHARACTER = r'char ::= [^"\\] |', r'char ::= [^"\\\x00-\x1F\x7F] |'
-# Log levels and vocabulary attributes of llama.cpp.
-_LOG_ERROR, _LOG_CONTINUES = 4, 5
-_ATTR_NORMAL, _ATTR_CONTROL, _ATTR_USER_DEFINED = 4, 8, 16
-
-INSTALL = (
-    'Install it: pip install ".[llama]" where this program lies (needs a C++ compiler and minutes), '
-    "or take the makers' ready builds: pip install llama-cpp-python --only-binary llama-cpp-python "
-    "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu (or /cu124, /metal for /cpu)."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +44,8 @@ class LoadOptions:
     """A LoRA adapter (GGUF) applied over the model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is chosen. Temperature 0 takes the likeliest. `grammar` is GBNF."""
-
-    temperature: float = 0.0
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    seed: int = 0
-    grammar: str = ""
-
-
 class Interrupted(Exception):
     """Reading the prompt was stopped because the caller asked for it."""
-
-
-def native() -> Any:
-    """llama.cpp's C interface.
-
-    :raises ModelError: llama-cpp-python is not installed, or its library does not load.
-    """
-    try:
-        import llama_cpp.llama_cpp as library
-    except ImportError as error:
-        raise ModelError("llama-cpp-python, which runs the model, is not installed.", INSTALL) from error
-    except (OSError, RuntimeError) as error:
-        raise ModelError(
-            f"llama-cpp-python is installed, but its library does not load: {error}", INSTALL
-        ) from error
-    _start(library)
-    return library
 
 
 def check_kv(info: GgufInfo, options: LoadOptions) -> None:
@@ -116,93 +67,6 @@ def check_kv(info: GgufInfo, options: LoadOptions) -> None:
         raise UsageError(f"Values are kept as {options.type_v} with flash attention only.", "Turn it on.")
 
 
-def build() -> dict[str, object]:
-    """What tells this build of llama.cpp from others: its version, its file, and the instructions it uses."""
-    library = native()
-    file = Path(library._lib._name)
-    status = file.stat() if file.exists() else None
-    return {
-        "version": version("llama-cpp-python"),
-        "file": (status.st_size, status.st_mtime_ns) if status is not None else str(file),
-        "system": library.llama_print_system_info().decode("utf-8", "replace"),
-    }
-
-
-def supports_gpu() -> bool:
-    """Whether this build of llama.cpp can put layers on a GPU."""
-    return bool(native().llama_supports_gpu_offload())
-
-
-def grammar_of(schema: dict[str, Any]) -> str:
-    """A JSON schema as GBNF.
-
-    :raises UsageError: llama-cpp-python's converter cannot express the schema.
-    """
-    native()
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
-    try:
-        rules = str(json_schema_to_gbnf(json.dumps(schema)))
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
-        raise UsageError(f"The JSON schema cannot be made a grammar: {error!r}") from error
-    # The converter lets line ends and other control characters stand raw in strings; JSON does not.
-    return rules.replace(_ANY_CHARACTER, _JSON_CHARACTER)
-
-
-class _Log:
-    """The last lines of llama.cpp's log: it goes to stderr otherwise, and reasons stand nowhere else."""
-
-    def __init__(self) -> None:
-        self._lines: deque[tuple[int, str]] = deque(maxlen=20_000)
-        self._level = 0
-        self.callback: Any = None
-
-    def write(self, level: int, text: bytes | None, _: object) -> None:
-        """Keep a line; level 5 continues the one before."""
-        if level != _LOG_CONTINUES:
-            self._level = level
-        if text:
-            self._lines.append((self._level, text.decode("utf-8", "replace")))
-
-    def clear(self) -> None:
-        """Forget what earlier loads wrote."""
-        self._lines.clear()
-
-    def text(self) -> str:
-        """Everything, as it was written."""
-        return "".join(text for _, text in list(self._lines))
-
-    def errors(self) -> list[str]:
-        """The lines that are errors."""
-        found = "".join(text for level, text in list(self._lines) if level == _LOG_ERROR)
-        return [line.strip()[:300] for line in found.splitlines() if line.strip()]
-
-
-_log = _Log()
-
-
-def new_load_log() -> None:
-    """Forget what llama.cpp wrote so far."""
-    _log.clear()
-
-
-def load_log() -> str:
-    """What llama.cpp wrote since."""
-    return _log.text()
-
-
-_start_lock = threading.Lock()
-
-
-def _start(library: Any) -> None:
-    with _start_lock:
-        if _log.callback is None:
-            # Kept for the life of the process: llama.cpp calls it from its own threads.
-            _log.callback = library.llama_log_callback(_log.write)
-            library.llama_log_set(_log.callback, ctypes.c_void_p(0))
-            library.llama_backend_init()
-
-
 class Runtime:
     """A loaded model and its context. Not thread-safe: one caller at a time."""
 
@@ -215,7 +79,7 @@ class Runtime:
         self._lib = native()
         self.notes: list[str] = []
         check_kv(info, options)
-        _log.clear()
+        log.clear()
         self._model = self._load_model(info, options)
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self.vocabulary = Vocabulary(self._lib, self._vocab)
@@ -232,7 +96,7 @@ class Runtime:
         if adapter:
             pointers = (self._lib.llama_adapter_lora_p_ctypes * 1)(adapter)
             self._lib.llama_set_adapters_lora(self._ctx, pointers, 1, (ctypes.c_float * 1)(1.0))
-        self.load_log = _log.text()
+        self.load_log = log.text()
         self._memory = self._lib.llama_get_memory(self._ctx)
         shifts = turns(options.type_k, info.key_length)
         self.cells = Cells(self._lib, self._ctx, self._model, shifts=shifts)
@@ -264,7 +128,7 @@ class Runtime:
             str(info.path).encode("utf-8", "surrogateescape"), params
         )
         if not model:
-            raise _load_error(info, _log.errors())
+            raise _load_error(info, log.errors())
         return model
 
     def _shares(self, split: Sequence[float]) -> Any:
@@ -285,7 +149,7 @@ class Runtime:
             return None
         adapter = self._lib.llama_adapter_lora_init(self._model, lora.encode("utf-8", "surrogateescape"))
         if not adapter:
-            reason = next(iter(_log.errors()), "llama.cpp gave no reason")
+            reason = next(iter(log.errors()), "llama.cpp gave no reason")
             raise ModelError(
                 f"The LoRA adapter {lora} cannot be used with this model: {reason}",
                 "It must be a GGUF adapter (llama.cpp's convert_lora_to_gguf.py) made for the same model.",
@@ -316,7 +180,7 @@ class Runtime:
             if n_ctx // 2 < MIN_CTX:
                 raise ModelError(
                     f"There is no memory for {info.path.name} with a context of even {n_ctx:,} tokens "
-                    f"({next(iter(_log.errors()), 'llama.cpp gave no reason')}).",
+                    f"({next(iter(log.errors()), 'llama.cpp gave no reason')}).",
                     "Close other programs, or choose a smaller model: agent models list",
                 )
             n_ctx = max(MIN_CTX, n_ctx // 2 // _CTX_STEP * _CTX_STEP)
@@ -407,7 +271,7 @@ class Runtime:
         if code != 0:
             raise ModelError(
                 f"llama.cpp could not read {len(ids)} tokens at position {past:,} (code {code}; "
-                f"{next(reversed(_log.errors()), 'no reason given')}).",
+                f"{next(reversed(log.errors()), 'no reason given')}).",
                 "Try a smaller context or a smaller model: agent models list",
             )
         self.tokens += ids
@@ -494,225 +358,3 @@ def _load_error(info: GgufInfo, errors: Sequence[str]) -> ModelError:
         f"llama.cpp cannot load {info.path}: {reason or 'it gave no reason'}",
         "The file may be damaged or unfinished: download it again (agent models pull NAME).",
     )
-
-
-class Vocabulary:
-    """The model's tokenizer. Text never becomes a control token unless `control` is set. Thread-safe."""
-
-    def __init__(self, library: Any, vocab: Any) -> None:
-        self._lib = library
-        self._vocab = vocab
-        self.size = int(library.llama_vocab_n_tokens(vocab))
-        self.bos = self._known(library.llama_vocab_bos(vocab))
-        self.eos = self._known(library.llama_vocab_eos(vocab))
-        self.adds_bos = bool(library.llama_vocab_get_add_bos(vocab))
-        named = ("bos", "eos", "eot", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep")
-        ids = (self._known(getattr(library, f"llama_vocab_{name}")(vocab)) for name in named)
-        self._named = frozenset(token for token in ids if token is not None)
-        self._controls: dict[int, bool] = {}
-        self._marker = self._tokenize("☺".encode(), control=False)
-        # SentencePiece begins each text with a space; most other vocabularies do not.
-        self._adds_space = self.piece(self._tokenize(b"x", control=False)[0])[:1] == b" "
-
-    def _known(self, token: int) -> int | None:
-        return int(token) if 0 <= token < self.size else None
-
-    def encode(self, text: str, *, control: bool = False, joined: bool = False) -> list[int]:
-        """Tokens of a piece of text; see `families.Tokenizer`."""
-        data = text.encode("utf-8", "replace")
-        ids = self._joined(data, control=control) if joined else self._tokenize(data, control=control)
-        if control or not any(self.is_control(token) for token in set(ids)):
-            return ids
-        return self._without_controls(text, ids, joined=joined)
-
-    def _without_controls(self, text: str, ids: Sequence[int], *, joined: bool) -> list[int]:
-        """Vocabularies hold marks (`<tool_call>`) that are always recognised: cut those marks in two."""
-        marks = {self.text(token) for token in ids if self.is_control(token)}
-        marks |= {mark.replace("▁", " ") for mark in marks}
-        cuts = {0, len(text)}
-        for mark in marks:
-            at = text.find(mark)
-            while at >= 0:
-                cuts.add(at + max(1, len(mark) // 2))
-                at = text.find(mark, at + 1)
-        borders = sorted(cuts)
-        found: list[int] = []
-        for start, end in zip(borders, borders[1:], strict=False):
-            data = text[start:end].encode("utf-8", "replace")
-            found += self._tokenize(data) if start == 0 and not joined else self._joined(data)
-        # Nothing known gets here; a vocabulary that defeats the cut loses the token rather than the frame.
-        return [token for token in found if not self.is_control(token)]
-
-    def _joined(self, data: bytes, *, control: bool = False) -> list[int]:
-        if not self._adds_space or not data:
-            return self._tokenize(data, control=control)
-        # Tokenised behind a character that joins with nothing, so that no space is put before it.
-        ids = self._tokenize("☺".encode() + data, control=control)
-        if ids[: len(self._marker)] == self._marker:
-            return ids[len(self._marker) :]
-        return self._tokenize(data, control=control)
-
-    def _tokenize(self, data: bytes, *, control: bool = False) -> list[int]:
-        room = len(data) + 8
-        buffer = (ctypes.c_int32 * room)()
-        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, control)
-        if count < 0:
-            room = -count
-            buffer = (ctypes.c_int32 * room)()
-            count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, False, control)
-        return list(buffer[:count])
-
-    def token_id(self, text: str) -> int | None:
-        """The id of the control token with exactly this text."""
-        ids = self._tokenize(text.encode(), control=True)
-        if len(ids) == 1 and self.is_control(ids[0]) and self.text(ids[0]) == text:
-            return ids[0]
-        # Some (CodeLlama's ▁<EOT>) cannot be written as text; such tokens stand at the end of a vocabulary.
-        return next((i for i in range(max(0, self.size - 1_024), self.size) if self.text(i) == text), None)
-
-    def is_control(self, token: int) -> bool:
-        """Whether the id frames instead of saying something."""
-        known = self._controls.get(token)
-        if known is None:
-            attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
-            known = bool(attributes & _ATTR_CONTROL) or token in self._named
-            known = known or (bool(attributes & _ATTR_USER_DEFINED) and _frames(self.text(token)))
-            self._controls[token] = known
-        return known
-
-    def ends(self, token: int) -> bool:
-        """Whether llama.cpp takes the id for the end of a text, as its grammars do."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
-
-    def text(self, token: int) -> str:
-        """The vocabulary's own text of an id."""
-        found = self._lib.llama_vocab_get_text(self._vocab, token)
-        return (found or b"").decode("utf-8", "replace")
-
-    def piece(self, token: int, *, control: bool = False) -> bytes:
-        """The bytes an id stands for; none for a control token unless `control` is set."""
-        # llama.cpp takes ordinary tokens with telling texts (Qwen's "</s>") for control tokens.
-        shown = control or bool(self._lib.llama_vocab_get_attr(self._vocab, token) & _ATTR_NORMAL)
-        room = 64
-        buffer = ctypes.create_string_buffer(room)
-        length = self._lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, shown)
-        if length < 0:
-            room = -length
-            buffer = ctypes.create_string_buffer(room)
-            length = self._lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, shown)
-        return bytes(buffer.raw[:length])
-
-    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
-        """The text of ids, control tokens shown when `control` is set."""
-        return b"".join(self.piece(token, control=control) for token in ids).decode("utf-8", "replace")
-
-
-def _frames(text: str) -> bool:
-    """Whether a token that makers added frames (`<tool_call>`) or is mere text (`<table>`, spaces)."""
-    name = text.lstrip("▁").strip("<>[]/")
-    if not name or text.lstrip("▁")[:1] not in ("<", "["):
-        return False
-    return name == "think" or not (name.isascii() and name.isalnum() and name == name.lower())
-
-
-class Sampler:
-    """Chooses tokens by a context's last logits. Fresh for each generation, so that a seed means the same."""
-
-    def __init__(self, library: Any, context: Any, vocab: Any, sampling: Sampling) -> None:
-        """Build the chain.
-
-        :raises UsageError: the grammar cannot be parsed.
-        """
-        self._lib = library
-        self._ctx = context
-        self._chain = library.llama_sampler_chain_init(library.llama_sampler_chain_default_params())
-        self._freeing = [weakref.finalize(self, library.llama_sampler_free, self._chain)]
-        for part in self._parts(sampling):
-            library.llama_sampler_chain_add(self._chain, part)
-        self._grammar: Any = None
-        if sampling.grammar:
-            self._grammar = library.llama_sampler_init_grammar(vocab, sampling.grammar.encode(), b"root")
-            if not self._grammar:
-                raise UsageError(
-                    f"The grammar cannot be parsed: {next(reversed(_log.errors()), sampling.grammar[:80])}"
-                )
-            self._freeing.append(weakref.finalize(self, library.llama_sampler_free, self._grammar))
-            self._candidates = _Candidates(library, int(library.llama_vocab_n_tokens(vocab)))
-
-    def _parts(self, sampling: Sampling) -> list[Any]:
-        lib, parts = self._lib, []
-        if sampling.repeat_penalty != 1.0:
-            size = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(lib.llama_get_model(self._ctx))))
-            parts.append(
-                lib.llama_sampler_init_penalties(size, _PENALTY_LAST, sampling.repeat_penalty, 0.0, 0.0)
-            )
-        if sampling.temperature <= 0:
-            return [*parts, lib.llama_sampler_init_greedy()]
-        return [
-            *parts,
-            lib.llama_sampler_init_top_k(sampling.top_k),
-            lib.llama_sampler_init_top_p(sampling.top_p, 1),
-            lib.llama_sampler_init_min_p(sampling.min_p, 1),
-            lib.llama_sampler_init_temp(sampling.temperature),
-            lib.llama_sampler_init_dist(sampling.seed),
-        ]
-
-    def next(self, at: int = -1) -> int:
-        """The next token, by the logits behind the token `at` of the last batch: the last one."""
-        if self._grammar is None:
-            return int(self._lib.llama_sampler_sample(self._chain, self._ctx, at))
-        return self._next_by_grammar(at)
-
-    def _next_by_grammar(self, at: int) -> int:
-        """Try the likeliest first: asking a grammar about one token is cheap, about all it is not."""
-        logits = self._lib.llama_get_logits_ith(self._ctx, at)
-        chosen = self._candidates.choose(logits, self._chain, None)
-        if not self._candidates.allowed(chosen, self._grammar):
-            chosen = self._candidates.choose(logits, self._chain, self._grammar)
-        self._lib.llama_sampler_accept(self._grammar, chosen)
-        self._lib.llama_sampler_accept(self._chain, chosen)
-        return chosen
-
-    def release(self) -> None:
-        """Go on without the grammar: what has to keep to it is written."""
-        self._grammar = None
-
-    def close(self) -> None:
-        """Free the chain."""
-        for free in self._freeing:
-            free()
-
-
-class _Candidates:
-    """The whole vocabulary as llama.cpp's samplers take it."""
-
-    def __init__(self, library: Any, size: int) -> None:
-        import numpy as np
-
-        self._lib = library
-        self._size = size
-        self._np = np
-        self._rows = np.zeros(size, dtype=np.dtype([("id", np.intc), ("logit", np.single), ("p", np.single)]))
-        self._one = np.zeros(1, dtype=self._rows.dtype)
-
-    def choose(self, logits: Any, chain: Any, grammar: Any) -> int:
-        """What the chain takes of these logits, of what the grammar allows where one is given."""
-        self._rows["id"] = self._np.arange(self._size, dtype=self._np.intc)
-        self._rows["logit"] = self._np.ctypeslib.as_array(logits, shape=(self._size,))
-        array = self._array(self._rows)
-        if grammar is not None:
-            self._lib.llama_sampler_apply(grammar, ctypes.byref(array))
-        self._lib.llama_sampler_apply(chain, ctypes.byref(array))
-        return int(array.data[array.selected].id)
-
-    def allowed(self, token: int, grammar: Any) -> bool:
-        """Whether the grammar lets this token come next."""
-        self._one["id"], self._one["logit"] = token, _GREEDY_CANDIDATE
-        array = self._array(self._one)
-        self._lib.llama_sampler_apply(grammar, ctypes.byref(array))
-        return bool(self._one["logit"][0] > -self._np.inf)
-
-    def _array(self, rows: Any) -> Any:
-        lib = self._lib
-        pointer = rows.ctypes.data_as(lib.llama_token_data_p)
-        return lib.llama_token_data_array(data=pointer, size=len(rows), selected=-1, sorted=False)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chains.engine.runtime import build
+from chains.engine.library import build
 from chains.kv.cells import CellsError
 from chains.kv.layout import Keys, Repair, Step, fingerprint, plan
 from chains.kv.store import Entry, KvStore

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from chains.engine.runtime import LoadOptions, Runtime, Sampling
+from chains.engine.runtime import LoadOptions, Runtime
+from chains.engine.sampler import Sampling
 from chains.models.bandwidth import memory_bandwidth
 from chains.models.footprint import of_file
 from chains.models.gguf import GgufInfo, read_gguf

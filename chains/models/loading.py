@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from chains.engine.runtime import LoadOptions, check_kv, supports_gpu
+from chains.engine.library import supports_gpu
+from chains.engine.runtime import LoadOptions, check_kv
 from chains.models.builds import gpu_build, wheel_command
 from chains.models.fit import Fit, Machine, Wishes, fit, gib, largest_context
 from chains.models.footprint import Footprint, of_file

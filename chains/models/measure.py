@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chains.engine.runtime import load_log, native, new_load_log
+from chains.engine.library import load_log, native, new_load_log
 from chains.models.fit import Gpu
 from chains.models.ggml_types import KV_TYPES
 from indexers.errors import ModelError

@@ -17,7 +17,8 @@ from indexers.tokens import tokenize
 from indexers.types import Hit
 
 if TYPE_CHECKING:
-    from indexers.embedding import Embedder, FloatArray
+    from indexers.embedding import Embedder
+    from indexers.unit_vectors import FloatArray
 
 KEYWORD_CANDIDATES = 200
 VECTOR_CANDIDATES = 100

@@ -32,7 +32,7 @@ from agent import Agent
 from agent.config import load_settings
 from agent.paths import models_dir
 from indexers import embedding
-from indexers.embedding import BertEmbedder
+from indexers.bert_embedder import BertEmbedder
 from indexers.reading import embed_text
 
 _SIDE, _PRODUCTS = 1_024, 12

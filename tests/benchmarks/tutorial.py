@@ -13,7 +13,8 @@ from scores import Place
 
 from agent.models import embedder_dir
 from agent.paths import cache_dir
-from indexers.embedding import BertEmbedder, Embedder
+from indexers.bert_embedder import BertEmbedder
+from indexers.embedding import Embedder
 
 # What LangChain's own guides take.
 CHUNK_SIZE, CHUNK_OVERLAP = 1_000, 200
