@@ -63,7 +63,10 @@ def _streamed(
         yield prepared.text
         yield replace(prepared, index=workspace.freshness())
         return
-    place, shown = (workspace.directory, workspace.repository.root), tuple(reversed(prepared.context.sources))
+    place, shown = (
+        (workspace.directory, workspace.repository.root),
+        tuple(reversed(prepared.context.prompted)),
+    )
     stamped = trails.indexed(workspace.ledger.manifest(), shown)
     answer: Answer | None = None
     for item in answer_stream(prepared, model.llm, settings, model.label()):
@@ -179,7 +182,7 @@ def foreseen(workspace: Workspace, model: ChosenModel, question: str) -> tuple[S
     retrieved = Retrieved(asked, question, reading.hits)
     settings = _ask_settings(workspace.settings, None, None)
     before = replace(_read_before(workspace, model, EVERYTHING), needed_only=True)
-    return tuple(reversed(prepare(asked, retrieved, model.llm, settings, 0.0, before).context.sources))
+    return tuple(reversed(prepare(asked, retrieved, model.llm, settings, 0.0, before).context.prompted))
 
 
 def _read_before(workspace: Workspace, model: ChosenModel, only: Filter) -> ReadBefore:

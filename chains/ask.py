@@ -103,7 +103,7 @@ def messages(question: Question, context: Context, *, large: bool = False) -> tu
     for number, turn in enumerate(turns):
         asked = blocks(turn.question, new_sources(turn.read, turns[:number]), last)
         found += [HumanMessage(content=asked if turn.read else turn.question), AIMessage(turn.answer)]
-    found.append(HumanMessage(content=blocks(question.text, new_sources(context.sources, turns), last)))
+    found.append(HumanMessage(content=blocks(question.text, new_sources(context.prompted, turns), last)))
     return tuple(found)
 
 
@@ -289,7 +289,7 @@ def finished(
 def costs(prepared: Prepared, usage: dict[str, Any]) -> tuple[Cost, ...]:
     """What each source cost, in the order of the prompt; empty where the model does not say."""
     turns = repeated(prepared.question.history)
-    shown = new_sources(prepared.context.sources, turns)
+    shown = new_sources(prepared.context.prompted, turns)
     fresh = [int(count) for count in usage.get("sources_fresh") or ()]
     if len(fresh) < len(shown):
         return ()

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from chains.context import CountTokens, is_weak, pack, source_of
-from chains.kv.trail import Trail, beginning, continued, saved
+from chains.kv.trail import Trail, continued, nearest
 from chains.types import OVER_BUDGET, Context, Source
 from indexers.types import Hit
 
@@ -79,12 +79,5 @@ def _nearest(
     trails: Sequence[Trail], plain: Context, offered: Collection[str], spare: int, room: int
 ) -> frozenset[str]:
     """The texts of the trail that saves most, as far as it could be repeated if all that is offered were packed."""
-
-    def gain(trail: Trail) -> float:
-        return saved(beginning(trail, plain.sources, spare, offered, room), plain.sources, offered)
-
-    trail = max(trails, key=gain)
-    if gain(trail) <= 0:
-        return frozenset()
-    start = beginning(trail, plain.sources, spare, offered, room)
-    return frozenset(source.text for source in start) & frozenset(offered)
+    start = nearest(trails, plain.sources, spare, offered, room)
+    return frozenset(source.text for source in start.sources) & frozenset(offered)

@@ -60,11 +60,20 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What was packed for the model, and what was left out."""
+    """What was packed for the model, best first, and what was left out.
+
+    `again` is the best source where the order moves it away from the question: it is shown there once more.
+    """
 
     sources: tuple[Source, ...]
     dropped: tuple[Dropped, ...] = ()
     budget: int = 0
+    again: Source | None = None
+
+    @property
+    def prompted(self) -> tuple[Source, ...]:
+        """The sources as a prompt shows them, from the question backwards."""
+        return self.sources if self.again is None else (self.again, *self.sources)
 
     @property
     def tokens(self) -> int:

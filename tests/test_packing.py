@@ -75,12 +75,12 @@ def test_noise_is_not_shown_because_it_was_read() -> None:
 
 def test_a_trail_brings_what_the_budget_had_no_room_for() -> None:
     hits = [hit(name, 1 - number / 10) for number, name in enumerate("abcdef")]
-    trail = Trail(tuple(map(source, "abef")))
+    trail = Trail(tuple(map(source, "bcef")))
     warm = packed(hits, 4 * WIDTH, len, ReadBefore(trails=(trail,)), 10_000)
-    assert shown(warm) == "cdfeba" and not warm.dropped
+    assert shown(warm) == "adfecb" and not warm.dropped
     # A prompt that others are to begin with shows nothing because it was read.
     bare = packed(hits, 4 * WIDTH, len, ReadBefore(trails=(trail,), needed_only=True), 10_000)
-    assert shown(bare) == "cdba"
+    assert shown(bare) == "adcb"
     # Alone it saves nothing of what the question needs.
     other = Trail((source("e"), source("f")))
     assert shown(packed(hits, 4 * WIDTH, len, ReadBefore(trails=(other,)), 10_000)) == "abcd"

@@ -64,22 +64,48 @@ def test_what_was_read_ahead_does_not_move_the_best_source_from_the_question() -
     assert [s.path[0] for s in continued(Context((A, C, B)), foreseen, 0).sources] == ["a", "c", "b"]
     assert [s.path[0] for s in continued(Context((A, B, C)), foreseen, 0).sources] == ["a", "c", "b"]
     assert [s.path[0] for s in continued(Context((A, C)), foreseen, 0).sources] == ["a", "c"]
-    # What a question read is another matter.
-    assert [s.path[0] for s in continued(Context((A, B, C)), [Trail((B, A, C))], 0).sources] == [
-        "c",
-        "a",
-        "b",
-    ]
+
+
+def test_the_best_source_stands_next_to_the_question_whatever_was_read_before() -> None:
+    def prompt(context: Context) -> str:
+        return "".join(found.path[0] for found in reversed(context.prompted))
+
+    wanted = Context((A, B, C))
+    # Read anew where that is cheaper than to read what follows it anew.
+    assert prompt(continued(wanted, [Trail((B, A))], 400)) == "bca"
+    # Shown once more where it is not, or where there is no room for that read anew all the same.
+    assert prompt(continued(wanted, [Trail((A, B, C))], 400)) == "abca"
+    assert prompt(continued(wanted, [Trail((B, A, C))], 0)) == "bca"
+    # Asked again, that prompt is the same; and what was shown twice is listed once.
+    again = continued(wanted, [Trail((A, B, C))], 400)
+    shown = tuple(reversed(again.prompted))
+    once_more = continued(wanted, [Trail(shown)], 400)
+    assert prompt(once_more) == "abca" and again.again == A and len(again.sources) == 3
+    # A question about something else has its own best source there.
+    assert prompt(continued(Context((B, C, D)), [Trail(shown)], 400)) == "abcdb"
+    assert prompt(continued(Context((B, A, C, D)), [Trail(shown)], 400)) == "abcdb"
+
+
+def test_lines_are_shown_once_whole_or_in_brief() -> None:
+    brief = Source("b.py", 1, 9, "head of b", 50, whole=False)
+    context = continued(Context((A, B, C)), [Trail((brief, C, A))], 400)
+    assert [found.text for found in context.sources] == [A.text, C.text, brief.text]
+    # But for the best one, which the question needs whole.
+    head = Source("a.py", 1, 9, "head of a", 50)
+    context = continued(Context((A, B, C)), [Trail((B, C, head))], 400)
+    assert [found.text for found in context.sources] == [A.text, C.text, B.text]
+    assert continued(Context((A, B, C)), [Trail((head, B, C))], 400) == Context((A, B, C))
 
 
 def test_what_the_budget_had_no_room_for_comes_for_nothing_where_it_was_read() -> None:
     over = (Dropped(C.label, 200), Dropped(D.label, 200))
     context = Context((A, B), over, 400)
     longer = continued(context, [Trail((B, C, A, D))], 0, {C.text: C, D.text: D}, 400)
-    assert "".join(found.path[0] for found in reversed(longer.sources)) == "bcad" and not longer.dropped
+    assert "".join(found.path[0] for found in reversed(longer.sources)) == "bca"
+    assert longer.dropped == over[1:]
     # No more of it than there is room for, and nothing for its own sake.
-    less = continued(context, [Trail((B, C, A, D))], 0, {C.text: C, D.text: D}, 200)
-    assert "".join(found.path[0] for found in reversed(less.sources)) == "bca" and less.dropped == over[1:]
+    less = continued(context, [Trail((B, C, A, D))], 0, {C.text: C, D.text: D}, 199)
+    assert "".join(found.path[0] for found in reversed(less.sources)) == "ba" and less.dropped == over
     assert continued(context, [Trail((C, D))], 0, {C.text: C, D.text: D}, 400) == context
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -26,6 +26,18 @@ class Trail:
     ahead: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Sources of a trail that a prompt begins with, and the tokens this saves, less what is shown for that alone.
+
+    `again`: the best source is among them and away from the question, so that it has to be shown once more.
+    """
+
+    sources: tuple[Source, ...] = ()
+    again: bool = False
+    saves: float = 0.0
+
+
 def continued(
     context: Context,
     trails: Sequence[Trail],
@@ -36,6 +48,7 @@ def continued(
     """The context in an order that begins as an earlier prompt did, as far as that saves more than it costs.
 
     A prompt shows sources in reverse, the best last; those kept from the trail become the last of `context.sources`.
+    What stands last decides what a small model says, so that the best source stands there whatever the trail had.
 
     :param trails: what was read, the last first; only what still is in the files.
     :param spare: tokens that sources may take that the question does not need.
@@ -43,35 +56,71 @@ def continued(
     :param room: tokens that both of these may take together; `spare` when left out.
     """
     more = welcome or {}
-    start = max(
-        (beginning(trail, context.sources, spare, more, room) for trail in trails),
-        key=lambda found: saved(found, context.sources, more),
-        default=(),
-    )
-    kept = {source.text for source in start}
-    rest = [source for source in context.sources if source.text not in kept]
+    start = nearest(trails, context.sources, spare, more, room)
+    kept = {source.label for source in start.sources}
+    rest = [source for source in context.sources if source.label not in kept]
     ranked = {**more, **{source.text: source for source in context.sources}}
-    shown = (*rest, *(ranked.get(s.text, s) for s in reversed(start)))
+    shown = (*rest, *(ranked.get(s.text, s) for s in reversed(start.sources)))
     labels = {source.label for source in shown}
     dropped = tuple(item for item in context.dropped if item.label not in labels)
-    return replace(context, sources=shown, dropped=dropped)
+    again = context.sources[0] if start.again else None
+    return replace(context, sources=shown, dropped=dropped, again=again)
+
+
+def nearest(
+    trails: Sequence[Trail],
+    wanted: Sequence[Source],
+    spare: int,
+    welcome: Collection[str] = (),
+    room: int | None = None,
+) -> Start:
+    """The beginning that saves most."""
+    found = (start for trail in trails for start in _starts(trail, wanted, spare, welcome, room))
+    return max(found, key=lambda start: start.saves, default=Start())
+
+
+def _starts(
+    trail: Trail, wanted: Sequence[Source], spare: int, welcome: Collection[str], room: int | None
+) -> Iterator[Start]:
+    """Up to the best source, which then comes last; and beyond it, at the price of showing it once more."""
+    if not wanted:
+        return
+    best, texts = wanted[0], [source.text for source in trail.sources]
+    # What showed its best source once more ends with it.
+    doubled = bool(texts) and texts[-1] in texts[:-1]
+    twice = doubled and texts[-1] == best.text
+    sources = trail.sources[:-1] if doubled else trail.sources
+    # The best source in another form cannot stand for it, and the same lines are not shown in two.
+    sources = tuple(takewhile(lambda s: s.text == best.text or s.label != best.label, sources))
+    before = tuple(takewhile(lambda source: source.text != best.text, sources))
+    short = beginning(before, wanted, spare, welcome, room)
+    yield Start(short, saves=saved(short, wanted, welcome))
+    if trail.ahead or len(before) == len(sources):
+        return
+    full = beginning(sources, wanted, spare, welcome, room)
+    gain = saved(full, wanted, welcome)
+    labels = {source.label for source in full}
+    if full[-1:] == sources[-1:] and all(source.label in labels for source in wanted):
+        last = full[-1].text == best.text
+        if last or twice:
+            yield Start(full, twice, gain + (best.tokens if twice else 0))
+            return
+    extra = sum(source.tokens for source in full if source.label not in {w.label for w in wanted})
+    if len(full) > len(before) and extra + best.tokens <= (spare if room is None else room):
+        yield Start(full, True, gain - best.tokens)
 
 
 def beginning(
-    trail: Trail | Sequence[Source],
+    sources: Sequence[Source],
     wanted: Sequence[Source],
     spare: int,
     welcome: Collection[str] = (),
     room: int | None = None,
 ) -> tuple[Source, ...]:
     """How much of a trail is worth repeating: up to a source that is wanted, and few that are not before it."""
-    sources = trail.sources if isinstance(trail, Trail) else trail
-    if isinstance(trail, Trail) and trail.ahead and wanted:
-        sources = tuple(takewhile(lambda source: source.text != wanted[0].text, sources))
-    texts = {source.text for source in wanted}
     best, length, gain, unneeded, free = float(_LEAST), 0, 0.0, 0, 0
     for number, source in enumerate(sources, 1):
-        needed, liked = source.text in texts, source.text in welcome
+        needed, liked = _needs(wanted, source), source.text in welcome
         gain += source.tokens if needed else 0.0 if liked else -_PRICE * source.tokens
         unneeded += 0 if needed or liked else source.tokens
         free += source.tokens if liked and not needed else 0
@@ -84,7 +133,14 @@ def beginning(
 
 def saved(start: Sequence[Source], wanted: Sequence[Source], welcome: Collection[str] = ()) -> float:
     """Tokens that need not be read when a prompt begins so, less what is shown for that alone."""
-    texts = {source.text for source in wanted}
     return sum(
-        s.tokens if s.text in texts else 0.0 if s.text in welcome else -_PRICE * s.tokens for s in start
+        s.tokens if _needs(wanted, s) else 0.0 if s.text in welcome else -_PRICE * s.tokens for s in start
+    )
+
+
+def _needs(wanted: Sequence[Source], source: Source) -> bool:
+    """Whether a question needs a source: as it is, or for any but the best the same lines whole or in brief."""
+    return any(
+        one.text == source.text or (number > 0 and one.label == source.label)
+        for number, one in enumerate(wanted)
     )
