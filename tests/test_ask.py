@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,19 @@ def answered(model: ScriptedChat, **more: Any) -> tuple[list[str], Answer]:
     )
     assert isinstance(answer, Answer)
     return [str(piece) for piece in pieces], answer
+
+
+def test_the_best_source_may_stand_twice_in_the_prompt_and_is_listed_once() -> None:
+    context = replace(pack(HITS, 500, len), again=None)
+    best, other = context.sources
+    asked = messages(Question("how?"), replace(context, sources=(other, best), again=best))
+    shown = [block["text"] for block in asked[-1].content if block.get("source")]  # type: ignore[union-attr]
+    assert shown == [f"{best.text}\n", f"{other.text}\n", f"{best.text}\n"]
+    ready = prepared(ScriptedChat(script=[ANSWER]))
+    ready = replace(ready, context=replace(ready.context, again=ready.context.sources[0]))
+    *_, answer = answer_stream(ready, ScriptedChat(script=[ANSWER]), AskSettings(), "scripted")
+    assert isinstance(answer, Answer)
+    assert len({source.label for source in answer.sources}) == len(answer.sources) == 2
 
 
 def test_pieces_then_the_checked_answer() -> None:
