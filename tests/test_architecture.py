@@ -72,7 +72,8 @@ ENVIRONMENT = {
     # They hand a clean environment on to git and pip; nothing is decided by what is in it.
     *("indexers/git.py", "agent/wheels.py"),
 }
-PRINTING = {"agent/output.py"}
+# The start has nothing else yet.
+PRINTING = {"agent/output.py", "agent/__main__.py"}
 # Puts away a stdout that nobody reads any more.
 HOLDS_STDOUT = {"agent/cli.py"}
 # One boundary, and how many exceptions to that: an error carried from a thread to the task that awaits it,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agent import __version__, cli
-from agent.cli import main
+from agent.cli import INTERRUPTED, main
 from agent.commands import Job, explain
 from agent.commands.ask import read_question, show_answer, show_sources, show_steps, show_usage
 from agent.commands.chat import as_markdown
@@ -109,7 +109,7 @@ def spawn(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProc
 def test_help_is_light(command: list[str]) -> None:
     code = f"""
 import sys
-from agent.cli import main
+from agent.cli import INTERRUPTED, main
 code = main({[*command, "--help"]!r})
 print("HEAVY", sorted({{name.partition(".")[0] for name in sys.modules}} & {HEAVY!r}))
 sys.exit(code)
@@ -840,3 +840,18 @@ def test_a_conversation_as_markdown() -> None:
         "# Chat about demo\n\n## how so?\n\nIt retries [src/fetch.py:6-10].\n\nSources:\n\n"
         "- `src/fetch.py:6-10` (verified)\n- `README.md:1-2` (not verified)\n"
     )
+
+
+def test_ctrl_c_before_the_command_line_is_there() -> None:
+    code = (
+        "import builtins, sys\n"
+        "usual = builtins.__import__\n"
+        "def interrupted(name, *more):\n"
+        "    if name == 'typer': raise KeyboardInterrupt\n"
+        "    return usual(name, *more)\n"
+        "builtins.__import__ = interrupted\n"
+        "from agent.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, "", "interrupted\n")
