@@ -134,6 +134,9 @@ class Database:
         return db
 
     def _check_version(self, db: sqlite3.Connection, path: Path) -> None:
+        # Whoever only reads must not have to wait for whoever writes.
+        if _is_current(db):
+            return
         # One transaction: whoever opens at the same time, or after a kill, sees all of the schema or nothing.
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -236,6 +239,15 @@ class Database:
     def bump_generation(self) -> None:
         """Tell readers that the content changed; call inside the transaction that changed it."""
         self.set_meta("generation", str(self.generation() + 1))
+
+
+def _is_current(db: sqlite3.Connection) -> bool:
+    """Whether both files have all that this version writes: a transaction made it, so the last of it tells."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    owner = db.execute("PRAGMA application_id").fetchone()[0]
+    last = db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'specials'").fetchone()
+    vectors = db.execute("SELECT 1 FROM shared.sqlite_master WHERE name = 'vectors'").fetchone()
+    return (version, owner) == (SCHEMA_VERSION, APPLICATION_ID) and bool(last and vectors)
 
 
 def is_sound(path: Path) -> bool:

@@ -8,13 +8,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from indexers.database import SCHEMA_VERSION, translated
+from indexers.database import BUSY_TIMEOUT_MS, SCHEMA_VERSION, translated
 from indexers.errors import AgentError, BusyError, IndexDamaged, IndexStateError, StorageError
 from indexers.ledger import Ledger
 from indexers.reading import keyword_fields
@@ -274,6 +275,17 @@ def test_an_interrupted_creation_is_taken_up(tmp_path: Path) -> None:
     (tmp_path / "vectors.sqlite").touch()
     reopen(tmp_path)
     reopen(tmp_path)
+
+
+def test_who_only_reads_need_not_wait_for_who_writes(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.set_meta("known", "before")
+    with ledger.transaction():
+        ledger.set_meta("known", "meanwhile")
+        ledger.put_vectors("any", [b"key"], np.ones((1, 2), np.float32))
+        started = time.monotonic()
+        reader = Ledger(tmp_path / "ledger.sqlite", tmp_path / "vectors.sqlite")
+        assert reader.meta("known") == "before" and time.monotonic() - started < BUSY_TIMEOUT_MS / 2000
+        reader.close()
 
 
 def test_a_locked_ledger_is_busy_not_damaged(ledger: Ledger, tmp_path: Path) -> None:

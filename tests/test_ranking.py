@@ -424,3 +424,11 @@ def test_every_candidate_comes_back_once_and_the_order_does_not_depend_on_the_in
     again = rank(query, sorted(items, key=lambda item: -item.chunk_id))
     assert [item.candidate.chunk_id for item in again] == [item.candidate.chunk_id for item in ranked]
     assert saturate([], DEFAULT_WEIGHTS) == []
+
+
+def test_a_name_is_found_where_it_stands_before_what_is_only_like_it() -> None:
+    stands = candidate(1, "tests/test_widgets.py", 3.0, 0.1)
+    like = [candidate(number, "src/parts.py", None, 0.9 - number / 100) for number in range(2, 30)]
+    assert order("soak_widget", stands, *like)[0] == 1
+    # A sentence means more than its words.
+    assert order("where is the soaked widget kept", stands, *like)[0] != 1

@@ -44,6 +44,7 @@ class Weights:
     prose_penalty: float = 0.5
     superseded_penalty: float = 0.4
     platform_penalty: float = 0.6
+    unsaid_penalty: float = 0.2
     same_file: float = 0.35
 
 
@@ -120,6 +121,10 @@ def rank(
         if factor < 1.0:
             signals["path"] = score * (factor - 1.0)
             score *= factor
+        if query.kind == "identifier" and item.keyword is None:
+            # Only near in meaning: whoever types a name wants where it stands, were it in a test.
+            signals["unsaid"] = score * (weights.unsaid_penalty - 1.0)
+            score *= weights.unsaid_penalty
         ranked.append(Ranked(item, score, {k: v for k, v in signals.items() if v}))
     ranked.sort(key=lambda r: (-r.score, r.candidate.path, r.candidate.chunk_id))
     return saturate(ranked, weights)
