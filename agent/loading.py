@@ -13,6 +13,10 @@ class Background:
     """One call in a thread; `wait` raises what it raised."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
+        # Both sides need it, and extension modules that meet it half imported by the other thread take it for broken:
+        # seen once as "import numpy failed", of ONNX Runtime beside llama.cpp.
+        import numpy  # noqa: F401
+
         self._error: BaseException | None = None
         self._call = call
         self._thread = threading.Thread(target=self._run, daemon=True)
