@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,13 @@ _FACTS_SCHEMA = (
 )
 # What git does not list and nobody can read: FIFOs, sockets, devices. They are counted, and never part of the manifest.
 _SPECIALS_SCHEMA = "CREATE TABLE IF NOT EXISTS specials (path BLOB PRIMARY KEY) WITHOUT ROWID"
+# Everything that the statements above create in either file.
+_NAMES = frozenset(
+    re.findall(
+        r"IF NOT EXISTS (?:shared\.)?(\w+)",
+        " ".join((_SCHEMA, _VECTOR_SCHEMA, *_FACTS_SCHEMA, _SPECIALS_SCHEMA)),
+    )
+)
 # Tables of what was read of the tree; vectors are not among them.
 CONTENT = ("keywords", "definitions", "file_words", "chunks", "files", "specials")
 
@@ -242,12 +250,13 @@ class Database:
 
 
 def _is_current(db: sqlite3.Connection) -> bool:
-    """Whether both files have all that this version writes: a transaction made it, so the last of it tells."""
+    """Whether both files have all that this version writes."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0]
-    last = db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'specials'").fetchone()
-    vectors = db.execute("SELECT 1 FROM shared.sqlite_master WHERE name = 'vectors'").fetchone()
-    return (version, owner) == (SCHEMA_VERSION, APPLICATION_ID) and bool(last and vectors)
+    if (version, owner) != (SCHEMA_VERSION, APPLICATION_ID):
+        return False
+    named = "SELECT name FROM main.sqlite_master UNION ALL SELECT name FROM shared.sqlite_master"
+    return _NAMES.issubset(row[0] for row in db.execute(named))
 
 
 def is_sound(path: Path) -> bool:

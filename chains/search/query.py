@@ -11,7 +11,7 @@ from indexers.tokens import split_identifier, tokenize, unique
 STOP_WORDS = frozenset(
     """a about actually all also an and another any are as at be been being both by can could did
     do does done else exactly find for from get gets give had has have how i if in into is it its
-    just list make me more most my no not now of on one ones or our out please really same shall
+    just list make me more most my no not of on one ones or our out please really same shall
     should show so some such tell than that the their them then there these they this those to too
     use used uses using very was we were what when where which while who whom whose why will with
     work works would you your""".split()
