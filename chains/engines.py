@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +13,11 @@ from langchain_core.language_models import LangSmithParams
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from chains.engine import estimates
 from chains.engine import tools as calling
+from chains.engine.bound import call_chunk
 from chains.engine.conversation import conversation
 from chains.engine.families import Message, alternating
 from chains.engine.forms import form_of
@@ -271,7 +269,7 @@ class ServerModel(ConnectedModel):
         }
         message = AIMessageChunk(
             content=text,
-            tool_call_chunks=[_call_chunk(call)] if call is not None else [],
+            tool_call_chunks=[call_chunk(call)] if call is not None else [],
             usage_metadata=usage,
             response_metadata=metadata,
             chunk_position="last",
@@ -302,9 +300,3 @@ class ServerModel(ConnectedModel):
         if turn.finish == "length" and turn.written < turn.asked - 1 and full < self.context_window - 1:
             self._connection.measured = full
             self._note(f"The context window of {host} ended after {full:,} tokens, before what it said.")
-
-
-def _call_chunk(call: calling.Call) -> ToolCallChunk:
-    # LangChain joins calls to results by an id that no other call of the conversation has.
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
-    return tool_call_chunk(name=call.name, args=arguments, id=f"call_{secrets.token_hex(8)}", index=0)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
-import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,10 +11,10 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from chains.engine import tools as calling
+from chains.engine.bound import call_chunk
 from chains.engine.drafting import Drafted, Pace, Plain
 from chains.engine.families import Prompt
 from chains.engine.runtime import Interrupted, Runtime
@@ -229,15 +227,9 @@ def last_chunk(
         metadata["seed"] = sampling.seed
     message = AIMessageChunk(
         content=text,
-        tool_call_chunks=[_call_chunk(call)] if call is not None else [],
+        tool_call_chunks=[call_chunk(call)] if call is not None else [],
         usage_metadata=usage,
         response_metadata=metadata,
         chunk_position="last",
     )
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": finish})
-
-
-def _call_chunk(call: calling.Call) -> ToolCallChunk:
-    # LangChain joins calls to results by an id that no other call of the conversation has.
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
-    return tool_call_chunk(name=call.name, args=arguments, id=f"call_{secrets.token_hex(8)}", index=0)

@@ -5,11 +5,14 @@ Both are asked of the model by a call option of its own (`json_schema`, `tools`)
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
@@ -83,3 +86,10 @@ class BoundChat(BaseChatModel):
         listed = [convert_to_openai_tool(tool) for tool in tools]
         calling.grammar(calling.offer(listed, tool_choice))
         return self.bind(tools=listed, tool_choice=tool_choice, **kwargs)
+
+
+def call_chunk(call: calling.Call) -> ToolCallChunk:
+    """A tool call as LangChain streams it."""
+    # LangChain joins calls to results by an id that no other call of the conversation has.
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    return tool_call_chunk(name=call.name, args=arguments, id=f"call_{secrets.token_hex(8)}", index=0)

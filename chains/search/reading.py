@@ -94,13 +94,13 @@ def _rest_of(hit: Hit, search: Search, listed: set[int], kinds: frozenset[str]) 
     here = next((n for n, stored in enumerate(around) if stored.id == hit.chunk_id), None)
     if here is None:
         return []
-    others = {s.name for item in around for s in item.chunk.symbols if s.kind not in kinds}
-    bodies = {s.name for item in around for s in item.chunk.symbols if s.kind in kinds}
+    defined = [symbol for item in around for symbol in item.chunk.symbols]
+    others = {s.name for s in defined if s.kind not in kinds} - {s.name for s in defined if s.kind in kinds}
 
     def continues(at: int) -> bool:
         """Whether the chunk there goes on with the definition that the chunk before it begins or is inside of."""
         first, second = around[at].chunk, around[at + 1].chunk
-        if not second.scope or second.scope[-1] in others - bodies:
+        if not second.scope or second.scope[-1] in others:
             return False
         begun = {symbol.name for symbol in first.symbols if symbol.kind in kinds}
         return second.scope[-1] in begun or (second.scope == first.scope and _in_function(first, second))
