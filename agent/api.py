@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from indexers.verify import Explanation, Verification
 
 MAX_RESULTS = 1_000
+# How long a search reads files never read before it answers from those likeliest to match, in seconds.
+SEARCH_PATIENCE = 3.0
 
 
 class Agent:
@@ -230,7 +232,7 @@ class Agent:
             raise UsageError("The query is empty.", 'Say what to look for: agent search "retry back-off"')
         if not 1 <= k <= MAX_RESULTS:
             raise UsageError(f"k must be between 1 and {MAX_RESULTS}, not {k}.")
-        self.refresh()
+        self.workspace.refresh(self.workspace.haste(query, SEARCH_PATIENCE, only))
         if only:
             self.workspace.passes_any(only)
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from chains.packing import ReadBefore
 
 
+# How long a question waits for files never read, in seconds; what has to do with it is read first, and the rest behind
+# it. Lookups (`deep`) go anywhere, and wait for all.
+ASK_PATIENCE = 8.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """A question whose tree has been read and whose model is loading; `started` is by `time.monotonic`."""
@@ -155,7 +160,7 @@ def _prepare(
     from chains.ask import prepare, retrieval_query
     from chains.search.reading import read_for
 
-    begun = _begin(workspace, model, question, history, only)
+    begun = _begin(workspace, model, question, history, only, ASK_PATIENCE)
     if isinstance(begun, Answer):
         return begun
     query = retrieval_query(begun.question)
@@ -203,10 +208,18 @@ def _keeps(model: ChosenModel) -> bool:
 
 
 def _begin(
-    workspace: Workspace, model: ChosenModel, question: str, history: Sequence[Turn], only: Filter
+    workspace: Workspace,
+    model: ChosenModel,
+    question: str,
+    history: Sequence[Turn],
+    only: Filter,
+    patience: float | None = None,
 ) -> _Begun | Answer:
-    """Read the tree while the model loads; or the answer itself, where there is not one file to read."""
-    from chains.ask import nothing_to_read
+    """Read the tree while the model loads; or the answer itself, where there is not one file to read.
+
+    :param patience: seconds after which what is left of files never read is left to a worker; None for all.
+    """
+    from chains.ask import nothing_to_read, retrieval_query
 
     if not question.strip():
         raise UsageError("The question is empty.", 'Ask something: agent ask "where are retries configured?"')
@@ -214,15 +227,16 @@ def _begin(
     asked = Question(question.strip(), tuple(history))
     # Before a model is loaded, or even fetched, there must be something to read with it.
     known = workspace.passes_any(only, tell=False)
+    haste = workspace.haste(retrieval_query(asked), patience, only) if patience else None
     if not known:
-        workspace.refresh()
+        workspace.refresh(haste)
         if not workspace.passes_any(only):
             return nothing_to_read(asked, model.label(), started)
     # The weights load while the tree is read and searched: both take about as long.
     loading = Background(model.llm.load)
     workspace.ready_embedder(download=True)
     if known:
-        workspace.refresh()
+        workspace.refresh(haste)
     return _Begun(asked, loading, started)
 
 

@@ -1,4 +1,4 @@
-"""The worker in the background: makes the vectors that are still to come, out of everybody's way, and ends."""
+"""The worker in the background: reads and embeds what is still to come, out of everybody's way, and ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,12 @@ _START = (
 )
 
 
-def start(builder: Builder, directory: Path, embedder: str, first: Sequence[int] = ()) -> bool:
+def start(builder: Builder, directory: Path, first: Sequence[int] = (), *, vectors: bool = True) -> bool:
     """Start a worker for an index, in a session of its own; false when one is at work, or it cannot be started.
 
     :param directory: of the index; the worker writes its log there.
-    :param embedder: as in the settings; its model must be installed.
     :param first: the row ids of chunks to begin with.
+    :param vectors: False for reading alone, as where the embedding model is not installed.
     """
     if builder.claim.holder() is not None or builder.claim.keeps_failing():
         return False
@@ -55,7 +56,8 @@ def start(builder: Builder, directory: Path, embedder: str, first: Sequence[int]
         "root": os.fsencode(builder.repository.root).hex(),
         "directory": os.fsencode(directory).hex(),
         "vectors": os.fsencode(builder.ledger.vectors_path).hex(),
-        "embedder": embedder,
+        "config": asdict(builder.config),
+        "makes_vectors": vectors,
         "first": list(first)[:MOST_FIRST],
         "since": time.time(),
     }
@@ -94,7 +96,7 @@ def detach(module: str, order: Mapping[str, object], log_path: Path) -> bool:
 
 
 def main() -> None:
-    """Embed what the last argument says, a JSON object, until nothing is left or there is a reason to stop."""
+    """Read and embed what the last argument says, a JSON object, until nothing is left or there is a reason to stop."""
     from agent.config import silence_tracing
     from indexers.priority import nice_session
 
@@ -114,35 +116,44 @@ def main() -> None:
 
 
 def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) -> None:
-    from agent import models
-    from indexers import made_by
     from indexers.build import Builder
     from indexers.config import IndexConfig
-    from indexers.embedding import open_embedder
     from indexers.git import Repository
     from indexers.ledger import Ledger
     from indexers.locks import locked
 
-    name, first = str(order["embedder"]), frozenset(order["first"])
     ledger = Ledger(directory / "ledger.sqlite", vectors)
-    config = IndexConfig(embedder=name)
+    config = IndexConfig(**{**order["config"], "exclude": tuple(order["config"]["exclude"])})
     builder = Builder(Repository.discover(root), ledger, config, directory, wait_seconds=WAIT_TO_WRITE)
     with builder.claim.held(root, background=True, since=float(order.get("since", time.time()))):
         watch = Watch(builder.claim, builder.ledger, root)
         signal.signal(signal.SIGTERM, watch.end)
-        embedder = open_embedder(name, models.embedder_dir())
-        with locked(builder.lock, WAIT_TO_WRITE):
-            made_by.record(ledger, embedder)
-        pending = ledger.counts(embedder.fingerprint()).pending
-        builder.claim.tell(0, pending)
-        log(f"started: {pending:,} chunks have no vector")
-        done = _embed(builder, embedder, watch, first)
-        if not watch():
-            builder.sync_store(embedder)
+        if read := builder.read_rest(watch):
+            log(f"read: {read:,} files")
+        done = _embed_all(builder, watch, frozenset(order["first"])) if order["makes_vectors"] else 0
         with locked(builder.lock, WAIT_TO_WRITE):
             ledger.checkpoint()
         log(f"ended: {done:,} vectors made, {watch.reason or 'nothing is left to do'}")
     ledger.close()
+
+
+def _embed_all(builder: Builder, watch: Watch, first: frozenset[int]) -> int:
+    """Make the vectors that are still to come, and bring Chroma up to date; how many were made."""
+    from agent import models
+    from indexers import made_by
+    from indexers.embedding import open_embedder
+    from indexers.locks import locked
+
+    embedder = open_embedder(builder.config.embedder, models.embedder_dir())
+    with locked(builder.lock, WAIT_TO_WRITE):
+        made_by.record(builder.ledger, embedder)
+    pending = builder.ledger.counts(embedder.fingerprint()).pending
+    builder.claim.tell(0, pending)
+    log(f"started: {pending:,} chunks have no vector")
+    done = _embed(builder, embedder, watch, first)
+    if not watch():
+        builder.sync_store(embedder)
+    return done
 
 
 def _embed(

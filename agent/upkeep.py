@@ -26,8 +26,8 @@ class Status:
     """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never.
 
     `embedding` is a process that makes vectors now: pid, command, root, background, done, total, rate (a second) and
-    seconds_left. `cache` is what models have read and need not read again. `reading_ahead` is a process that reads
-    ahead now, `warmed` what the last one came to.
+    seconds_left. `files_pending` are files that were not read yet. `cache` is what models have read and need not read
+    again. `reading_ahead` is a process that reads ahead now, `warmed` what the last one came to.
     """
 
     root: str
@@ -41,6 +41,7 @@ class Status:
     vectors: int
     vectors_pending: int
     stale: bool
+    files_pending: int
     bytes_on_disk: int
     model: str
     embedder: str
@@ -155,6 +156,7 @@ def status(workspace: Workspace, model: str, file: Path | None = None) -> Status
         vectors=counts.chunks - counts.pending,
         vectors_pending=counts.pending,
         stale=bool(plan.added or plan.removed or plan.changed),
+        files_pending=len(plan.added),
         bytes_on_disk=_tree_size(workspace.directory) + _file_size(workspace.ledger.vectors_path),
         model=model,
         embedder=workspace.settings.embedder,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.config import Settings
 from agent.paths import cache_dir, index_dir, secure_directory
+from chains.search.query import understand
 from chains.search.retrieval import Search
 from indexers import made_by
 from indexers.build import Builder
@@ -18,6 +19,7 @@ from indexers.database import is_sound, translated
 from indexers.errors import BusyError, DownloadError, IndexDamaged, StorageError
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
+from indexers.haste import Haste
 from indexers.index import Index
 from indexers.ledger import Ledger
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
@@ -72,6 +74,7 @@ class Workspace:
         self._embedder: Embedder | None = None
         self._embedder_tried = False
         self._fresh = False
+        self._unread = 0
         self._reading_seconds = 0.0
         self._index_cache: Index | None = None
         self._relations: Relations | None = None
@@ -81,9 +84,10 @@ class Workspace:
         """Release the index; safe to call twice."""
         self.ledger.close()
 
-    def refresh(self) -> IndexReport | None:
+    def refresh(self, haste: Haste | None = None) -> IndexReport | None:
         """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did.
 
+        :param haste: what `haste` gives; of files never read some may be left then, which is noted.
         None, with a note, when another process is indexing or the disk is full: what is stored is answered from.
         :raises BusyError: another process is indexing, and nothing is stored yet.
         :raises StorageError: the disk is full or fails, and nothing is stored yet.
@@ -92,14 +96,15 @@ class Workspace:
             self.ledger.close()
             self.ledger = self._open_ledger()
         try:
-            report = self.mended(lambda: self.builder(WAIT_TO_REFRESH).refresh())
+            report = self.mended(lambda: self.builder(WAIT_TO_REFRESH).refresh(haste))
         except (BusyError, StorageError) as error:
             if not self.ledger.counts("").chunks:
                 raise
             self.notes.append(f"{error.message} Answered from what is indexed so far.")
             self._fresh = False
             return None
-        self._fresh = True
+        self._fresh = not report.left
+        self._unread = report.left
         self._reading_seconds = report.seconds
         if report.interrupted:
             raise KeyboardInterrupt
@@ -166,7 +171,12 @@ class Workspace:
         :param first: the row ids of chunks to begin with.
         """
         embedder = self._embedder
-        if not self.background or embedder is None:
+        if not self.background:
+            return
+        if self._unread:
+            self._read_on_behind(first)
+            return
+        if embedder is None:
             return
         pending = self.index().counts(embedder.fingerprint()).pending
         if not pending or made_by.changed(self.ledger, embedder):
@@ -174,11 +184,32 @@ class Workspace:
         if self.start_worker(first) and pending >= WORTH_TELLING:
             self.note(f"{pending:,} vectors are still to come; a worker makes them: agent status")
 
-    def start_worker(self, first: Sequence[int] = ()) -> bool:
-        """Start a worker for the vectors that are still to come; false when one is at work, or may not be."""
+    def _read_on_behind(self, first: Sequence[int]) -> None:
+        """Leave the files that a search in haste did not get to to a worker, and tell of it."""
+        counts = self.ledger.counts("")
+        known = counts.files + counts.skipped
+        embedder = self._embedder
+        # Vectors are made anew by another embedder only when that is asked for.
+        vectors = embedder is not None and not made_by.changed(self.ledger, embedder)
+        at_work = self.start_worker(first, vectors=vectors) or self.builder().claim.holder() is not None
+        rest = "a worker reads the rest: agent status" if at_work else "agent index reads the rest"
+        self.note(
+            f"Answered from {known:,} of {known + self._unread:,} files, those likeliest to match read first; {rest}"
+        )
+
+    def haste(self, query: str, seconds: float, only: Filter = EVERYTHING) -> Haste | None:
+        """What a refresh needs to know of somebody who waits; None where nobody would read the rest behind them."""
+        return Haste(seconds, understand(query).tokens, only) if self.background else None
+
+    def start_worker(self, first: Sequence[int] = (), *, vectors: bool = True) -> bool:
+        """Start a worker for what is still to be read and embedded; false when one is at work, or may not be.
+
+        :param first: the row ids of chunks to begin with.
+        :param vectors: False for reading alone.
+        """
         from agent import background
 
-        return background.start(self.builder(), self.directory, self.settings.embedder, first)
+        return background.start(self.builder(), self.directory, first, vectors=vectors)
 
     def embedding(self) -> Mapping[str, object] | None:
         """The process that makes vectors now, and how far it is."""
@@ -236,6 +267,7 @@ class Workspace:
             "files": counts.files,
             "chunks": counts.chunks,
             "vectors_pending": counts.pending,
+            "files_pending": self._unread,
             "fresh": self._fresh,
         }
 

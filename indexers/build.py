@@ -19,6 +19,7 @@ from indexers.errors import IndexStateError
 from indexers.facts import FACTS_VERSION
 from indexers.files import stat_file
 from indexers.git import Repository
+from indexers.haste import Haste, likeliest_first
 from indexers.ledger import Ledger
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
 from indexers.pool import Pool, WorkersLost
@@ -38,6 +39,8 @@ OnProgress = Callable[[Progress], None]
 _RACY_NS = 2_000_000_000
 # Files in one transaction: few enough that Ctrl-C loses little, enough that commits cost little.
 _FILES_PER_COMMIT = 64
+# And while somebody waits: the files that come first are the long ones.
+_FILES_IN_HASTE = 16
 _EMBED_BATCH = 256
 # About a second's work: whoever may be asked to stop looks up after each.
 _STOPPABLE_BATCH = 48
@@ -46,6 +49,9 @@ _BYTES_FOR_WORKERS = 1_000_000
 _SHARE_FOR_FORKS = 5
 # Chroma is written by a process of its own; off only in tests, most of which are not about that and have many to make.
 APART = True
+# A worker that reads what was left holds the lock for so long, and lets go of it for so long.
+_SECONDS_AT_A_TIME = 2.0
+_SECONDS_FOR_OTHERS = 0.2
 # Remembered while files are read.
 _READING = "reading"
 
@@ -72,6 +78,7 @@ class _Tally:
     chunks: int = 0
     embedded: int = 0
     interrupted: bool = False
+    left: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,9 +106,11 @@ class Builder:
 
     # -- text and keywords -----------------------------------------------------------------------
 
-    def refresh(self) -> IndexReport:
+    def refresh(self, haste: Haste | None = None) -> IndexReport:
         """Bring text and keywords up to date with the work tree: milliseconds when nothing changed.
 
+        :param haste: somebody waits: of files never read, what has to do with their query is read first, and what is
+            `left` when their patience is at its end is told. Nothing that is stored is ever out of date.
         :raises BusyError: another process is writing for longer than we may wait.
         """
         started = time.monotonic()
@@ -122,8 +131,8 @@ class Builder:
                 manifest = self.ledger.manifest()
                 if not alone:
                     changes = self.plan(manifest)
-                self._apply(changes, manifest, tally)
-                if not manifest:
+                self._apply(changes, manifest, tally, haste)
+                if not manifest and not tally.left:
                     self._count_specials()
                 self._stamp()
         tally.kept += changes.kept
@@ -138,7 +147,26 @@ class Builder:
             seconds=time.monotonic() - started,
             interrupted=tally.interrupted,
             notes=tuple(tally.notes),
+            left=tally.left,
         )
+
+    def read_rest(self, stop: Callable[[], bool]) -> int:
+        """Read what was left in somebody's haste, a little at a time, so that others get at the index in between.
+
+        :param stop: asked in between whether to stop.
+        :returns: how many files were read.
+        """
+        done = 0
+        while not stop():
+            report = self.refresh(Haste(_SECONDS_AT_A_TIME))
+            done += report.indexed
+            if not report.left:
+                if done:
+                    with locked(self.lock, self._wait):
+                        self._count_specials()
+                break
+            time.sleep(_SECONDS_FOR_OTHERS)
+        return done
 
     def _count_specials(self) -> None:
         """Count what git does not list: on a tree never seen, and when an index is asked for, as it takes a walk."""
@@ -182,27 +210,35 @@ class Builder:
             removed = tuple(path for path in manifest if path not in listed)
         return Changes(tuple(added), tuple(changed), removed, kept)
 
-    def _apply(self, changes: Changes, manifest: Mapping[str, ManifestEntry], tally: _Tally) -> None:
+    def _apply(
+        self, changes: Changes, manifest: Mapping[str, ManifestEntry], tally: _Tally, haste: Haste | None
+    ) -> None:
         if changes.removed:
             with self.ledger.transaction():
                 self.ledger.remove(changes.removed)
                 self.ledger.bump_generation()
             tally.removed = len(changes.removed)
-        work = [*changes.added, *changes.changed]
+        added: Sequence[TrackedFile] = changes.added
+        if haste is not None:
+            added = likeliest_first(self.repository.root, added, self.config, haste)
+        # What is stored and out of date goes first: it must not be answered from.
+        work = [*changes.changed, *added]
         if not work:
             return
+        began = time.monotonic()
         known = [manifest.get(file.path) for file in work]
         jobs = [_job(file, entry) for file, entry in zip(work, known, strict=True)]
         breaks = any(entry is not None and entry.skip == SkipReason.BREAKS.value for entry in known)
         key = self._redaction_key()
+        at_once = _FILES_PER_COMMIT if haste is None else _FILES_IN_HASTE
         committed = replace(tally)
         try:
             with (
                 self._noted_down() as died_before,
                 closing(self._readings(jobs, key, died_before or breaks)) as readings,
             ):
-                for start in range(0, len(work), _FILES_PER_COMMIT):
-                    batch = work[start : start + _FILES_PER_COMMIT]
+                for start in range(0, len(work), at_once):
+                    batch = work[start : start + at_once]
                     read = [(file, next(readings)) for file in batch]
                     with self.ledger.transaction():
                         if self._put(read, manifest, tally):
@@ -210,6 +246,10 @@ class Builder:
                     committed = replace(tally)
                     done = start + len(batch)
                     self._progress(Progress("read", done, len(work), batch[-1].path))
+                    left = len(work) - done
+                    if haste and done >= len(changes.changed) and haste.is_over(done, left, began):
+                        tally.left = left
+                        break
         except KeyboardInterrupt:
             # The batch in the making was rolled back, so it does not count.
             tally.indexed, tally.kept, tally.chunks = committed.indexed, committed.kept, committed.chunks

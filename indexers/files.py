@@ -172,6 +172,16 @@ def read_source(root: Path, file: TrackedFile, config: IndexConfig) -> SourceFil
         return Skipped(file.path, skip.reason, skip.detail)
 
 
+def glance(root: Path, file: TrackedFile, config: IndexConfig) -> bytes:
+    """The bytes of a file that would be read, as they are; empty for one that would be left out by its name or kind."""
+    try:
+        _judge_entry(file)
+        _judge_path(file.path, config)
+        return _read(root, file.path, config.max_file_bytes)
+    except _Skip:
+        return b""
+
+
 def text_of(data: bytes) -> str | Skipped:
     """Bytes in hand as text with `\\n` at line ends, empty ones too; or why they are no text."""
     try:

@@ -165,7 +165,10 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What an indexing run did. Counts are files unless they say chunks or vectors."""
+    """What an indexing run did. Counts are files unless they say chunks or vectors.
+
+    `left` are files that were not read yet, because somebody waited.
+    """
 
     indexed: int = 0
     kept: int = 0
@@ -178,6 +181,7 @@ class IndexReport:
     seconds: float = 0.0
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    left: int = 0
 
     def skipped_by_reason(self) -> dict[str, int]:
         """Count of skipped files for each reason, most frequent first."""

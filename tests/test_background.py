@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from agent.api import Agent
 from agent.background import LOG_BYTES, LOG_NAME
 from agent.config import load_settings
 from indexers.claim import MOST_FAILURES, Embedding
+from indexers.config import IndexConfig
 from indexers.locks import locked
 from indexers.priority import MOST
 from tests.repos import make_repo, write
@@ -205,10 +206,13 @@ def test_there_is_one_worker_at_a_time(agent: Agent) -> None:
         # Two that start at the same moment: the second gives up and says so.
         places = (agent.root, agent.workspace.directory, agent.workspace.ledger.vectors_path)
         names = ("root", "directory", "vectors")
-        order = {name: os.fsencode(place).hex() for name, place in zip(names, places, strict=True)}
+        order: dict[str, object] = {
+            n: os.fsencode(place).hex() for n, place in zip(names, places, strict=True)
+        }
+        order |= {"config": asdict(IndexConfig(embedder="hash")), "makes_vectors": True, "first": []}
         code = "from agent.background import main; main()"
         second = subprocess.run(
-            [sys.executable, "-c", code, json.dumps({**order, "embedder": "hash", "first": []})],
+            [sys.executable, "-c", code, json.dumps(order)],
             capture_output=True,
             text=True,
         )
@@ -326,7 +330,7 @@ def test_none_is_started_when_memory_is_short(agent: Agent, monkeypatch: pytest.
 
 EMBED = """
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from agent.api import Agent
 from agent.config import load_settings
 agent = Agent.open(sys.argv[1])

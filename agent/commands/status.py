@@ -43,11 +43,12 @@ def run(output: Output, *, repo: Path, json: bool) -> int:
 def _show(output: Output, status: Status) -> None:
     commit = status.head[:12] if status.head else "no commit yet"
     branch = status.branch or ("detached" if status.head else "")
+    unread = f", {status.files_pending:,} to read" if status.files_pending else ""
     pending = f", {status.vectors_pending:,} to embed" if status.vectors_pending else ""
     lines = {
         "repository": f"{show_path(status.root)}  {branch} {commit}",
         "index": _freshness(status),
-        "files": f"{status.files:,} indexed, {status.skipped:,} skipped",
+        "files": f"{status.files:,} indexed, {status.skipped:,} skipped{unread}",
         "chunks": f"{status.chunks:,}",
         "vectors": f"{status.vectors:,}{pending}",
         "size": f"{size_text(status.bytes_on_disk)} in {show_path(status.index_dir)}",
