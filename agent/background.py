@@ -34,6 +34,7 @@ MEMORY_TO_GO_ON = 250_000_000
 WAIT_TO_WRITE = 600.0
 _LOOK_AROUND_SECONDS = 10.0
 _START_SECONDS = 30.0
+_GONE = "the work tree is gone"
 # Everything that a person does goes first. And its parent is nobody who would have to wait for its end.
 _START = (
     "import os, sys; os.fork() and os._exit(0); os.nice(19); n = int(sys.argv[1]); sys.path[:] = sys.argv[2:2 + n];"
@@ -112,7 +113,8 @@ def main() -> None:
     except BusyError as error:
         log(f"ended: {error.message}")
     except AgentError as error:
-        log(f"failed: {error.message}")
+        # Reading a tree that goes away meanwhile fails in many ways.
+        log(f"failed: {error.message}" if root.is_dir() else f"ended: {_GONE}")
 
 
 def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) -> None:
@@ -190,7 +192,7 @@ class Watch:
         if self._claim.asked_to_stop():
             return "another process asked for it"
         if not self._root.is_dir():
-            return "the work tree is gone"
+            return _GONE
         if self._ledger.is_replaced():
             return "the index was removed or built anew"
         if time.monotonic() - self._looked < _LOOK_AROUND_SECONDS:
