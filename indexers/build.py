@@ -158,7 +158,7 @@ class Builder:
         """
         done = 0
         while not stop():
-            report = self.refresh(Haste(_SECONDS_AT_A_TIME))
+            report = self.refresh(Haste(_SECONDS_AT_A_TIME, stop=stop))
             done += report.indexed
             if not report.left:
                 if done:

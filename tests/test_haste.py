@@ -45,7 +45,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def agent(root: Path) -> Iterator[Agent]:
     with opened(root, behind=True) as made:
         yield made
-        made.stop_background()
+        made.stop_background(PATIENCE)
 
 
 def opened(root: Path, *, behind: bool) -> Agent:
@@ -121,7 +121,7 @@ def test_a_first_search_answers_from_what_it_read_and_a_worker_reads_the_rest(ag
 @pytest.mark.usefixtures("impatient")
 def test_what_is_stored_is_never_out_of_date_however_great_the_haste(agent: Agent, root: Path) -> None:
     agent.search("settle the quixotic invoice", 3)
-    agent.stop_background()
+    agent.stop_background(PATIENCE)
     write(root, {"src/m470.py": "def settle_the_panglossian_invoice():\n    return 1\n"})
     hits = agent.search("quixotic", 3)
     assert not [hit for hit in hits if "quixotic" in hit.text]
@@ -131,7 +131,7 @@ def test_what_is_stored_is_never_out_of_date_however_great_the_haste(agent: Agen
 @pytest.mark.usefixtures("impatient")
 def test_an_index_made_in_haste_ends_up_as_one_made_at_leisure(agent: Agent, root: Path) -> None:
     agent.search("settle the quixotic invoice", 3)
-    agent.stop_background()
+    agent.stop_background(PATIENCE)
     assert agent.workspace.builder().read_rest(lambda: False) > 0
     made = rows(agent)
     with opened(root, behind=False) as other:
@@ -156,7 +156,7 @@ def test_a_worker_reads_by_the_settings_of_who_started_it(root: Path) -> None:
             assert time.monotonic() < end, "the rest was never read"
             time.sleep(0.5)
         assert (agent.status().files, agent.status().skipped) == (MANY - 100, 100)
-        agent.stop_background()
+        agent.stop_background(PATIENCE)
 
 
 @pytest.mark.usefixtures("impatient")
