@@ -10,8 +10,8 @@ most that the process and its workers held together, sampled; forks share pages 
 upper bound. CPU seconds are of all of them: on a busy machine they say more than the clock.
 
 Text and keywords are measured without an embedder; the first search with the one that is installed, answering from
-keywords. --vectors N also makes the vectors of the repositories of up to N files. The plot needs matplotlib, which
-nothing else here does: pip install matplotlib.
+keywords as the command line does, with a worker behind it that is stopped at once. --vectors N also makes the vectors
+of the repositories of up to N files. The plot needs matplotlib, which nothing else here does: pip install matplotlib.
 """
 
 from __future__ import annotations
@@ -122,7 +122,11 @@ def figures(root: Path, models: Path | None, vectors: bool) -> dict[str, Any]:
         out = take("one-file change", "-c", _REFRESH, str(root), home=home, **quiet)
         found["one-file change"] |= json.loads(out)
         embedder = {} if models else quiet
-        take("first search", "-c", _AGENT, "search", _QUERY, "--json", *repo, home=other, **embedder)
+        behind = {"AGENT_BACKGROUND": "1"}
+        take(
+            "first search", "-c", _AGENT, "search", _QUERY, "--json", *repo, home=other, **embedder, **behind
+        )
+        measured(["-c", _AGENT, "index", "--stop", *repo], other)
         if vectors:
             said = json.loads(take("vectors", "-c", _AGENT, "index", "--json", *repo, home=other))
             found["vectors"] |= {"vectors": said["vectors_embedded"]}
