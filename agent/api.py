@@ -232,13 +232,20 @@ class Agent:
             raise UsageError("The query is empty.", 'Say what to look for: agent search "retry back-off"')
         if not 1 <= k <= MAX_RESULTS:
             raise UsageError(f"k must be between 1 and {MAX_RESULTS}, not {k}.")
-        self.workspace.refresh(self.workspace.haste(query, SEARCH_PATIENCE, only))
+        self.workspace.refresh_for(query, SEARCH_PATIENCE, only)
         if only:
             self.workspace.passes_any(only)
 
         def found() -> Hits:
             search = self.workspace.search(only)
-            hits = Hits(search.hits(query, k), query, search.absent(query))
+            ranked = search.hits(query, k)
+            if not ranked and self.workspace.unread:
+                # Nothing found is said of the whole tree.
+                self.workspace.refresh()
+                search = self.workspace.search(only)
+                ranked = search.hits(query, k)
+            absent = () if self.workspace.unread else search.absent(query)
+            hits = Hits(ranked, query, absent)
             self.workspace.go_on_behind([hit.chunk_id for hit in hits])
             return hits
 

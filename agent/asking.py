@@ -63,7 +63,7 @@ def _streamed(
 ) -> Iterator[str | Answer]:
     from chains.ask import answer_stream
 
-    prepared = _prepare(workspace, model, question, history, settings, only)
+    prepared = _prepare(workspace, model, question, history, settings, only, ASK_PATIENCE)
     if isinstance(prepared, Answer):
         yield prepared.text
         yield replace(prepared, index=workspace.freshness())
@@ -155,17 +155,22 @@ def _prepare(
     history: Sequence[Turn],
     settings: AskSettings,
     only: Filter,
+    patience: float | None = None,
 ) -> Prepared | Answer:
     """What the model is to read; or the answer itself, where there is not one file to read."""
     from chains.ask import prepare, retrieval_query
     from chains.search.reading import read_for
 
-    begun = _begin(workspace, model, question, history, only, ASK_PATIENCE)
+    begun = _begin(workspace, model, question, history, only, patience)
     if isinstance(begun, Answer):
         return begun
     query = retrieval_query(begun.question)
     with workspace.guarded():
         reading = read_for(query, workspace.search(only), workspace.names())
+        if workspace.unread and not reading.relevant:
+            # That there is nothing about it is said of the whole tree.
+            workspace.refresh()
+            reading = read_for(query, workspace.search(only), workspace.names())
     begun.loading.wait()
     retrieved = Retrieved(begun.question, query, reading.hits, reading.relevant)
     before = _read_before(workspace, model, only)
@@ -227,16 +232,16 @@ def _begin(
     asked = Question(question.strip(), tuple(history))
     # Before a model is loaded, or even fetched, there must be something to read with it.
     known = workspace.passes_any(only, tell=False)
-    haste = workspace.haste(retrieval_query(asked), patience, only) if patience else None
+    query = retrieval_query(asked)
     if not known:
-        workspace.refresh(haste)
+        workspace.refresh_for(query, patience, only)
         if not workspace.passes_any(only):
             return nothing_to_read(asked, model.label(), started)
     # The weights load while the tree is read and searched: both take about as long.
     loading = Background(model.llm.load)
     workspace.ready_embedder(download=True)
     if known:
-        workspace.refresh(haste)
+        workspace.refresh_for(query, patience, only)
     return _Begun(asked, loading, started)
 
 

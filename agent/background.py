@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,14 +43,23 @@ _START = (
 )
 
 
-def start(builder: Builder, directory: Path, first: Sequence[int] = (), *, vectors: bool = True) -> bool:
+def start(
+    builder: Builder,
+    directory: Path,
+    first: Sequence[int] = (),
+    *,
+    files: bool = False,
+    vectors: bool = True,
+) -> bool:
     """Start a worker for an index, in a session of its own; false when one is at work, or it cannot be started.
 
     :param directory: of the index; the worker writes its log there.
     :param first: the row ids of chunks to begin with.
+    :param files: read what was left unread before; whoever reads it already is not disturbed.
     :param vectors: False for reading alone, as where the embedding model is not installed.
     """
-    if builder.claim.holder() is not None or builder.claim.keeps_failing():
+    wanted = builder.reading if files else builder.claim
+    if wanted.holder() is not None or wanted.keeps_failing():
         return False
     if reason_to_rest(MEMORY_TO_START):
         return False
@@ -58,6 +68,7 @@ def start(builder: Builder, directory: Path, first: Sequence[int] = (), *, vecto
         "directory": os.fsencode(directory).hex(),
         "vectors": os.fsencode(builder.ledger.vectors_path).hex(),
         "config": asdict(builder.config),
+        "reads_files": files,
         "makes_vectors": vectors,
         "first": list(first)[:MOST_FIRST],
         "since": time.time(),
@@ -127,16 +138,32 @@ def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) 
     ledger = Ledger(directory / "ledger.sqlite", vectors)
     config = IndexConfig(**{**order["config"], "exclude": tuple(order["config"]["exclude"])})
     builder = Builder(Repository.discover(root), ledger, config, directory, wait_seconds=WAIT_TO_WRITE)
-    with builder.claim.held(root, background=True, since=float(order.get("since", time.time()))):
-        watch = Watch(builder.claim, builder.ledger, root)
-        signal.signal(signal.SIGTERM, watch.end)
-        if read := builder.read_rest(watch):
-            log(f"read: {read:,} files")
-        done = _embed_all(builder, watch, frozenset(order["first"])) if order["makes_vectors"] else 0
-        with locked(builder.lock, WAIT_TO_WRITE):
-            ledger.checkpoint()
-        log(f"ended: {done:,} vectors made, {watch.reason or 'nothing is left to do'}")
+    since, done, reason = float(order.get("since", time.time())), 0, ""
+    if order["reads_files"]:
+        with _watched(builder.reading, builder, since) as watch:
+            log(f"read: {builder.read_rest(watch):,} files, {watch.reason or 'none is left'}")
+            reason = watch.reason
+    if order["makes_vectors"] and not reason:
+        with _watched(builder.claim, builder, since) as watch:
+            done = _embed_all(builder, watch, frozenset(order["first"]))
+            reason = watch.reason
+    with locked(builder.lock, WAIT_TO_WRITE):
+        ledger.checkpoint()
+    log(f"ended: {done:,} vectors made, {reason or 'nothing is left to do'}")
     ledger.close()
+
+
+@contextmanager
+def _watched(claim: Claim, builder: Builder, since: float) -> Iterator[Watch]:
+    """Hold a claim, and say what tells when to let go of it.
+
+    :raises BusyError: another process is at it.
+    """
+    root = builder.repository.root
+    with claim.held(root, background=True, since=since):
+        watch = Watch(claim, builder.ledger, root)
+        signal.signal(signal.SIGTERM, watch.end)
+        yield watch
 
 
 def _embed_all(builder: Builder, watch: Watch, first: frozenset[int]) -> int:

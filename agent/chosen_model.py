@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent import kv_cache
 from agent.config import api_key
@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from agent.workspace import OnProgress
     from chains.engines import ServerModel
     from chains.llm import LlamaCpp
+
+
+def engine_arguments(settings: Settings) -> dict[str, Any]:
+    """What the settings say of how any model is run here, as arguments of `LlamaCpp`."""
+    from agent.hardware import memory
+
+    return {
+        "n_gpu_layers": settings.gpu_layers,
+        "n_threads": settings.threads,
+        "kv_type": settings.kv or "",
+        "tensor_split": settings.tensor_split,
+        "lora_path": str(Path(settings.lora).expanduser()) if settings.lora else "",
+        # As the container has it, which the system's own figure knows nothing of.
+        "memory_bytes": memory()[1],
+    }
 
 
 class ChosenModel:
@@ -130,20 +145,13 @@ class ChosenModel:
         return best.path if best is not None else None
 
     def _make(self, path: Path) -> LlamaCpp:
-        from agent.hardware import memory
         from chains.llm import LlamaCpp
 
         chosen = self._settings
         llm = LlamaCpp(
             model_path=str(path),
             n_ctx=chosen.context or 0,
-            n_gpu_layers=chosen.gpu_layers,
-            n_threads=chosen.threads,
-            kv_type=chosen.kv or "",
-            tensor_split=chosen.tensor_split,
-            lora_path=str(Path(chosen.lora).expanduser()) if chosen.lora else "",
-            # As the container has it, which the system's own figure knows nothing of.
-            memory_bytes=memory()[1],
+            **engine_arguments(chosen),
             temperature=chosen.temperature,
             seed=chosen.seed,
             kv_dir=str(kv_cache.directory()) if chosen.kv_bytes else "",

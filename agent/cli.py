@@ -130,7 +130,10 @@ def _globals(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """A local-first code agent: ask and search your own repository. No byte of code leaves this machine."""
+    """A local-first code agent: ask and search your own repository.
+
+    No byte of code leaves this machine, unless you name a server on another one.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,7 +192,7 @@ def _run(shared: list[str], own: list[str], output: Output) -> int:
         output.close()
         return 0
     # What typed nothing is shown the help.
-    plan = _parse([*shared, *own, *(["--help"] if own in ([], ["models"], ["hook"]) else [])])
+    plan = _parse([*shared, *own, *(["--help"] if own in ([], ["models"], ["hook"], ["cache"]) else [])])
     if not isinstance(plan, Plan):
         return int(plan or 0)  # --help was answered while parsing
     output.quiet = plan.quiet

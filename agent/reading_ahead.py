@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 # Where sources are joined each serves everywhere, and the budget decides. Where they are read in their place a source
 # serves behind those that stood before it and nowhere else, so whole prompts are read: as they would be for questions
 # about what is likeliest to be asked. By tests/benchmarks/foreseen.py 101 follow-ups in other words then begin with
-# 1,330 of 2,046 tokens known (with what the best source calls appended to its prompt, 346), and 42 first questions with
-# 301 of 1,925 (with single sources, 193).
+# 1,184 of 2,043 tokens known (with what the best source calls appended to its prompt, 346 of an older measurement), and
+# 42 first questions with 291 of 1,907 (with single sources, 193 of the older one).
 MOST_JOINED, MOST_FORESEEN, MOST_FOLLOWING, MOST_CITED = 1_000, 16, 8, 3
 # A source of fewer tokens is read about as fast as found; a larger one is seldom shown whole.
 _LEAST, _LARGEST = 24, 900
@@ -180,6 +181,9 @@ def _read(
     watch = Patience(workspace, claim, budget, on_battery=on_battery)
     if background:
         signal.signal(signal.SIGTERM, watch.end)
+    # What a question in haste left, without holding the index against those who ask.
+    with suppress(BusyError), workspace.guarded():
+        workspace.builder().read_rest(lambda: bool(watch.reason), watch.rest)
     workspace.refresh()
     # Imports and weights take a while where others have the machine.
     if not watch.rest():

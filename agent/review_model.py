@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.calibration import Calibration, calibration_of
+from agent.chosen_model import engine_arguments
 from agent.config import Settings, silence_tracing
 from agent.paths import cache_dir, secure_directory
 from agent.verdicts import StoredVerdicts
@@ -124,9 +125,8 @@ def _load(path: Path, settings: Settings) -> LlamaCpp:
 
     llm = LlamaCpp(
         model_path=str(path),
-        n_ctx=_N_CTX,
-        n_gpu_layers=settings.gpu_layers,
-        n_threads=settings.threads,
+        n_ctx=min(settings.context or _N_CTX, _N_CTX),
+        **engine_arguments(settings),
         seed=0,
         # A store of its own: the states of hunks, which are read once, must not push out those of sources.
         kv_dir=str(secure_directory(cache_dir() / "kv-review")) if settings.kv_bytes else "",

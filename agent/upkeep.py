@@ -26,8 +26,9 @@ class Status:
     """What `agent status` shows. Sizes are bytes, `last_indexed` is seconds since 1970, 0 for never.
 
     `embedding` is a process that makes vectors now: pid, command, root, background, done, total, rate (a second) and
-    seconds_left. `files_pending` are files that were not read yet. `cache` is what models have read and need not read
-    again. `reading_ahead` is a process that reads ahead now, `warmed` what the last one came to.
+    seconds_left. `files_pending` are files that were not read yet, `reading` a process that does so. `cache` is what
+    models have read and need not read again. `reading_ahead` is a process that reads ahead now, `warmed` what the last
+    one came to.
     """
 
     root: str
@@ -49,6 +50,7 @@ class Status:
     notes: tuple[str, ...] = ()
     embedding: Mapping[str, object] | None = None
     cache: CacheState | None = None
+    reading: Embedding | None = None
     reading_ahead: Embedding | None = None
     warmed: Warmed | None = None
 
@@ -103,11 +105,15 @@ def stop_background(workspace: Workspace, seconds: float = 30.0) -> bool:
 
     :raises BusyError: it did not stop in time, or it is no worker that makes vectors.
     """
-    claim = workspace.builder().claim
-    holder = claim.holder()
-    claim.ask_to_stop()
-    claim.wait(lambda _: None, time.monotonic() + seconds, stop=True)
-    return holder is not None
+    claims = (workspace.builder().reading, workspace.builder().claim)
+    at_work = any(claim.holder() is not None for claim in claims)
+    # One that reads goes on to make vectors: it must find both requests.
+    for claim in claims:
+        claim.ask_to_stop()
+    end = time.monotonic() + seconds
+    for claim in claims:
+        claim.wait(lambda _: None, end, stop=True)
+    return at_work
 
 
 def check(workspace: Workspace) -> Verification:
@@ -164,6 +170,7 @@ def status(workspace: Workspace, model: str, file: Path | None = None) -> Status
         notes=tuple(workspace.notes),
         embedding=workspace.embedding(),
         cache=kv_cache.state(workspace.settings, file),
+        reading=workspace.reading(),
         reading_ahead=warming.holder(workspace),
         warmed=warming.report(workspace.directory),
     )

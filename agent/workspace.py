@@ -19,7 +19,7 @@ from indexers.database import is_sound, translated
 from indexers.errors import BusyError, DownloadError, IndexDamaged, StorageError
 from indexers.filters import EVERYTHING, Filter
 from indexers.git import Repository
-from indexers.haste import Haste
+from indexers.haste import MOST_TOKENS, Haste
 from indexers.index import Index
 from indexers.ledger import Ledger
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
@@ -28,6 +28,7 @@ from indexers.stored import StoredChunk
 from indexers.types import IndexReport, Progress
 
 if TYPE_CHECKING:
+    from indexers.claim import Embedding
     from indexers.embedding import Embedder
 
 OnProgress = Callable[[Progress], None]
@@ -45,6 +46,8 @@ LONGEST_READING = 2.0
 WORTH_TELLING = 200
 # How long a search waits for another process that is indexing before it answers from what is there, in seconds.
 WAIT_TO_REFRESH = 3.0
+# And where that is a worker of ours, which lets go of it every second unless the machine is very busy.
+WAIT_FOR_WORKER = 15.0
 # And before it gives up storing the vectors that it made for itself.
 WAIT_TO_STORE = 0.5
 
@@ -74,7 +77,8 @@ class Workspace:
         self._embedder: Embedder | None = None
         self._embedder_tried = False
         self._fresh = False
-        self._unread = 0
+        self.unread = 0
+        self._read = 0
         self._reading_seconds = 0.0
         self._index_cache: Index | None = None
         self._relations: Relations | None = None
@@ -84,10 +88,24 @@ class Workspace:
         """Release the index; safe to call twice."""
         self.ledger.close()
 
+    def refresh_for(self, query: str, seconds: float | None, only: Filter = EVERYTHING) -> None:
+        """Bring the index up to date for a query of somebody who waits.
+
+        Files never read are read with what may match first, and after so many seconds those that are left, if any, are
+        `unread`: a worker reads them when `go_on_behind` is called. Where there may be no worker, or nothing read so
+        far passes the filter, all is read; without `seconds` too.
+        """
+        if seconds is None or not self.background:
+            self.refresh()
+            return
+        self.refresh(Haste(seconds, _looked_for(query), only))
+        if self.unread and not self.passes_any(only, tell=False):
+            self.refresh()
+
     def refresh(self, haste: Haste | None = None) -> IndexReport | None:
         """Re-read what changed in the work tree, text and keywords only; milliseconds when nothing did.
 
-        :param haste: what `haste` gives; of files never read some may be left then, which is noted.
+        :param haste: of files never read some may be left `unread` then.
         None, with a note, when another process is indexing or the disk is full: what is stored is answered from.
         :raises BusyError: another process is indexing, and nothing is stored yet.
         :raises StorageError: the disk is full or fails, and nothing is stored yet.
@@ -96,24 +114,40 @@ class Workspace:
             self.ledger.close()
             self.ledger = self._open_ledger()
         try:
-            report = self.mended(lambda: self.builder(WAIT_TO_REFRESH).refresh(haste))
+            report = self._refreshed(haste)
         except (BusyError, StorageError) as error:
             if not self.ledger.counts("").chunks:
                 raise
             self.notes.append(f"{error.message} Answered from what is indexed so far.")
             self._fresh = False
+            self._remember(len(self.builder().plan(self.ledger.manifest(), trust_stat=True).added))
             return None
-        self._fresh = not report.left
-        self._unread = report.left
+        self._fresh = not (report.left or report.interrupted)
+        self._remember(report.left)
         self._reading_seconds = report.seconds
         if report.interrupted:
             raise KeyboardInterrupt
         self.tell_if_empty(report)
         return report
 
+    def _refreshed(self, haste: Haste | None) -> IndexReport:
+        """One refresh; where a worker is reading, which holds the index for moments at a time, we wait for our turn."""
+        try:
+            return self.mended(lambda: self.builder(WAIT_TO_REFRESH).refresh(haste))
+        except BusyError:
+            reader = self.builder().reading.holder()
+            if reader is None or not reader.background:
+                raise
+            return self.mended(lambda: self.builder(WAIT_FOR_WORKER).refresh(haste))
+
+    def _remember(self, unread: int) -> None:
+        """Keep how much there was to answer from when the tree was last looked at."""
+        counts = self.ledger.counts("")
+        self.unread, self._read = unread, counts.files + counts.skipped
+
     def tell_if_empty(self, report: IndexReport) -> None:
         """Note why nothing is indexed, where nothing is."""
-        if report.chunks or report.interrupted:
+        if report.chunks or report.interrupted or report.left:
             return
         skipped = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped_by_reason().items())
         files = f"every file was skipped ({skipped})" if skipped else "the repository has no files"
@@ -173,7 +207,7 @@ class Workspace:
         embedder = self._embedder
         if not self.background:
             return
-        if self._unread:
+        if self.unread:
             self._read_on_behind(first)
             return
         if embedder is None:
@@ -186,30 +220,30 @@ class Workspace:
 
     def _read_on_behind(self, first: Sequence[int]) -> None:
         """Leave the files that a search in haste did not get to to a worker, and tell of it."""
-        counts = self.ledger.counts("")
-        known = counts.files + counts.skipped
-        embedder = self._embedder
+        embedder, builder = self._embedder, self.builder()
         # Vectors are made anew by another embedder only when that is asked for.
         vectors = embedder is not None and not made_by.changed(self.ledger, embedder)
-        at_work = self.start_worker(first, vectors=vectors) or self.builder().claim.holder() is not None
-        rest = "a worker reads the rest: agent status" if at_work else "agent index reads the rest"
+        reads = builder.reading.holder() is not None or self.start_worker(first, files=True, vectors=vectors)
+        rest = "a worker reads the rest: agent status" if reads else "agent index reads the rest"
         self.note(
-            f"Answered from {known:,} of {known + self._unread:,} files, those likeliest to match read first; {rest}"
+            f"Answered from {self._read:,} of {self._read + self.unread:,} files, those likeliest to match read first;"
+            f" {rest}"
         )
 
-    def haste(self, query: str, seconds: float, only: Filter = EVERYTHING) -> Haste | None:
-        """What a refresh needs to know of somebody who waits; None where nobody would read the rest behind them."""
-        return Haste(seconds, understand(query).tokens, only) if self.background else None
-
-    def start_worker(self, first: Sequence[int] = (), *, vectors: bool = True) -> bool:
-        """Start a worker for what is still to be read and embedded; false when one is at work, or may not be.
+    def start_worker(self, first: Sequence[int] = (), *, files: bool = False, vectors: bool = True) -> bool:
+        """Start a worker for what is still to come; false when one is at work, or may not be.
 
         :param first: the row ids of chunks to begin with.
+        :param files: read what is unread, too; then whether that is done counts.
         :param vectors: False for reading alone.
         """
         from agent import background
 
-        return background.start(self.builder(), self.directory, first, vectors=vectors)
+        return background.start(self.builder(), self.directory, first, files=files, vectors=vectors)
+
+    def reading(self) -> Embedding | None:
+        """The process that reads what was left unread, and how far it is."""
+        return self.builder().reading.holder()
 
     def embedding(self) -> Mapping[str, object] | None:
         """The process that makes vectors now, and how far it is."""
@@ -267,7 +301,7 @@ class Workspace:
             "files": counts.files,
             "chunks": counts.chunks,
             "vectors_pending": counts.pending,
-            "files_pending": self._unread,
+            "files_pending": self.unread,
             "fresh": self._fresh,
         }
 
@@ -323,6 +357,7 @@ class Workspace:
             self.reset()
         with self.guarded():
             self.builder().refresh()
+            self._remember(0)
             return act()
 
     @contextmanager
@@ -337,6 +372,17 @@ class Workspace:
         """The notes so far, which are then told and gone."""
         notes, self.notes = tuple(self.notes), []
         return notes
+
+
+def _looked_for(query: str) -> Sequence[str]:
+    """The tokens of a query, of a very long one the names of code and then the longest words first."""
+    asked = understand(query)
+    names = [name.lower() for name in asked.names]
+    return (
+        [*names, *sorted(asked.tokens, key=len, reverse=True)]
+        if len(asked.tokens) > MOST_TOKENS
+        else asked.tokens
+    )
 
 
 def _unlink_database(path: Path) -> None:

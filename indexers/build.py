@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from indexers import made_by, unused
 from indexers.children import is_alone
-from indexers.claim import Claim, Embedding
+from indexers.claim import READ, Claim, Embedding
 from indexers.config import IndexConfig
 from indexers.errors import IndexStateError
 from indexers.facts import FACTS_VERSION
 from indexers.files import stat_file
 from indexers.git import Repository
-from indexers.haste import Haste, likeliest_first
+from indexers.haste import FILES_AT_ONCE, Haste, likeliest_first
 from indexers.ledger import Ledger
 from indexers.locks import DEFAULT_WAIT_SECONDS, locked
+from indexers.patience import Patience
 from indexers.pool import Pool, WorkersLost
 from indexers.reading import NO_STAT, Job, Reading, embed_text, read_file
 from indexers.rescue import sync_apart, sync_from_ledger
@@ -29,6 +30,7 @@ from indexers.specials import special_files
 from indexers.store import VectorStore
 from indexers.stored import ManifestEntry, NewFile, StoredChunk, StoredFacts
 from indexers.types import Changes, FileStat, IndexReport, Progress, Skipped, SkipReason, TrackedFile
+from indexers.worker import SECONDS
 
 if TYPE_CHECKING:
     from indexers.embedding import Embedder
@@ -39,8 +41,6 @@ OnProgress = Callable[[Progress], None]
 _RACY_NS = 2_000_000_000
 # Files in one transaction: few enough that Ctrl-C loses little, enough that commits cost little.
 _FILES_PER_COMMIT = 64
-# And while somebody waits: the files that come first are the long ones.
-_FILES_IN_HASTE = 16
 _EMBED_BATCH = 256
 # About a second's work: whoever may be asked to stop looks up after each.
 _STOPPABLE_BATCH = 48
@@ -50,7 +50,7 @@ _SHARE_FOR_FORKS = 5
 # Chroma is written by a process of its own; off only in tests, most of which are not about that and have many to make.
 APART = True
 # A worker that reads what was left holds the lock for so long, and lets go of it for so long.
-_SECONDS_AT_A_TIME = 2.0
+_SECONDS_AT_A_TIME = 1.0
 _SECONDS_FOR_OTHERS = 0.2
 # Remembered while files are read.
 _READING = "reading"
@@ -78,6 +78,7 @@ class _Tally:
     chunks: int = 0
     embedded: int = 0
     interrupted: bool = False
+    read: int = 0
     left: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -101,6 +102,8 @@ class Builder:
         self.store = VectorStore(directory / "chroma")
         self.lock = directory / "index.lock"
         self.claim = Claim(ledger.vectors_path)
+        self.reading = Claim(ledger.path, READ)
+        self._patience = Patience(SECONDS)
         self._progress = on_progress or (lambda _: None)
         self._wait = wait_seconds
 
@@ -117,12 +120,17 @@ class Builder:
         tally = _Tally()
         manifest = self.ledger.manifest()
         current = self.ledger.meta("config") == self.config.fingerprint()
-        changes = self.plan(manifest if current else {})
+        worker = haste is not None and haste.is_worker
+        # Nobody is answered from what a worker reads: whoever is looks again.
+        changes = self.plan(manifest if current else {}, trust_stat=worker)
         if not current or changes.added or changes.changed or changes.removed:
             with locked(self.lock, self._wait):
                 # Another process may have done the work while we waited for the lock.
                 alone = self.ledger.manifest() is manifest
                 current = self.ledger.meta("config") == self.config.fingerprint()
+                if not current and worker:
+                    # Whoever chose other settings since it was started reads by those.
+                    return IndexReport(interrupted=True)
                 if not current:
                     with self.ledger.transaction():
                         self.ledger.clear()
@@ -130,10 +138,10 @@ class Builder:
                         self.ledger.bump_generation()
                 manifest = self.ledger.manifest()
                 if not alone:
-                    changes = self.plan(manifest)
+                    changes = self.plan(manifest, trust_stat=worker)
                 self._apply(changes, manifest, tally, haste)
                 if not manifest and not tally.left:
-                    self._count_specials()
+                    self._put_specials(self._specials())
                 self._stamp()
         tally.kept += changes.kept
         counts = self.ledger.counts("")
@@ -147,30 +155,38 @@ class Builder:
             seconds=time.monotonic() - started,
             interrupted=tally.interrupted,
             notes=tuple(tally.notes),
+            read=tally.read,
             left=tally.left,
         )
 
-    def read_rest(self, stop: Callable[[], bool]) -> int:
+    def read_rest(self, stop: Callable[[], bool], rest: Callable[[], bool] | None = None) -> int:
         """Read what was left in somebody's haste, a little at a time, so that others get at the index in between.
 
-        :param stop: asked in between whether to stop.
-        :returns: how many files were read.
+        :param stop: asked after every few files whether to stop.
+        :param rest: asked in between, when nothing is held; it may wait, and says False to stop.
+        :returns: how many files were read, those left out included.
         """
         done = 0
-        while not stop():
+        while not stop() and (rest is None or rest()):
             report = self.refresh(Haste(_SECONDS_AT_A_TIME, stop=stop))
-            done += report.indexed
+            done += report.read
+            self.reading.tell(done, done + report.left)
+            if report.interrupted:
+                break
             if not report.left:
                 if done:
+                    found = self._specials()
                     with locked(self.lock, self._wait):
-                        self._count_specials()
+                        self._put_specials(found)
                 break
             time.sleep(_SECONDS_FOR_OTHERS)
         return done
 
-    def _count_specials(self) -> None:
-        """Count what git does not list: on a tree never seen, and when an index is asked for, as it takes a walk."""
-        found = special_files(self.repository) if self.config.include_untracked else []
+    def _specials(self) -> list[str]:
+        """What git does not list. Looked for on a tree never seen, and when an index is asked for: it takes a walk."""
+        return special_files(self.repository) if self.config.include_untracked else []
+
+    def _put_specials(self, found: Sequence[str]) -> None:
         with self.ledger.transaction():
             self.ledger.put_specials(found)
 
@@ -225,13 +241,13 @@ class Builder:
         work = [*changes.changed, *added]
         if not work:
             return
-        began = time.monotonic()
         known = [manifest.get(file.path) for file in work]
         jobs = [_job(file, entry) for file, entry in zip(work, known, strict=True)]
         breaks = any(entry is not None and entry.skip == SkipReason.BREAKS.value for entry in known)
         key = self._redaction_key()
-        at_once = _FILES_PER_COMMIT if haste is None else _FILES_IN_HASTE
-        committed = replace(tally)
+        at_once = FILES_AT_ONCE if haste is not None and not haste.is_worker else _FILES_PER_COMMIT
+        committed, done = replace(tally), 0
+        began = time.monotonic()
         try:
             with (
                 self._noted_down() as died_before,
@@ -246,14 +262,18 @@ class Builder:
                     committed = replace(tally)
                     done = start + len(batch)
                     self._progress(Progress("read", done, len(work), batch[-1].path))
-                    left = len(work) - done
-                    if haste and done >= len(changes.changed) and haste.is_over(done, left, began):
-                        tally.left = left
+                    if haste and self._is_enough(haste, done - len(changes.changed), len(work) - done, began):
                         break
         except KeyboardInterrupt:
             # The batch in the making was rolled back, so it does not count.
             tally.indexed, tally.kept, tally.chunks = committed.indexed, committed.kept, committed.chunks
             tally.interrupted = True
+        tally.read, tally.left = done, len(work) - done
+
+    @staticmethod
+    def _is_enough(haste: Haste, new: int, left: int, began: float) -> bool:
+        """Whether to stop here; never before all that is out of date was read, where somebody is to be answered."""
+        return (haste.is_worker or new >= 0) and haste.is_over(new, left, began)
 
     @contextmanager
     def _noted_down(self) -> Iterator[bool]:
@@ -275,7 +295,7 @@ class Builder:
         done = 0
         if isolated or self._is_much(jobs):
             try:
-                with Pool(self.repository.root, self.config, key) as pool:
+                with Pool(self.repository.root, self.config, key, patience=self._patience) as pool:
                     for reading in pool.read(jobs):
                         done += 1
                         yield reading
@@ -433,8 +453,9 @@ class Builder:
         started = time.monotonic()
         generation = self.ledger.generation()
         report = self.refresh()
+        found = self._specials()
         with locked(self.lock, self._wait):
-            self._count_specials()
+            self._put_specials(found)
         report = replace(report, skipped=self.ledger.skipped())
         notes = list(report.notes)
         embedded, interrupted = 0, report.interrupted

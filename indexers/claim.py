@@ -42,6 +42,8 @@ class Work:
 
 
 EMBED = Work("embed", "The index", "agent index --background", "Vectors are being made", "agent index --stop")
+# Of files that a search in haste left. Each work tree has its own, as it has its own index.
+READ = Work("read", "The index", "agent index --background", "Files are being read", "agent index --stop")
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class Pool:
     """Worker processes for the files of one repository. Use with `with`: leaving it ends them.
 
     :param seconds: of CPU time that a small file may take; a large one may take more, and where many hang, less.
+    :param patience: what other pools have left of it, where the same files are read by one pool after the other.
     :raises WorkersLost: none can be started here.
     """
 
@@ -75,10 +76,11 @@ class Pool:
         *,
         count: int | None = None,
         seconds: float = SECONDS,
+        patience: Patience | None = None,
     ) -> None:
         self._root = root
         self._setup = (str(root), asdict(config), key)
-        self._patience = Patience(seconds)
+        self._patience = patience or Patience(seconds)
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         self._done: dict[int, Reading] = {}

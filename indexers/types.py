@@ -167,7 +167,7 @@ class Changes:
 class IndexReport:
     """What an indexing run did. Counts are files unless they say chunks or vectors.
 
-    `left` are files that were not read yet, because somebody waited.
+    `read` are the files that were looked into, `left` those that were not yet, because somebody waited.
     """
 
     indexed: int = 0
@@ -181,6 +181,7 @@ class IndexReport:
     seconds: float = 0.0
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    read: int = 0
     left: int = 0
 
     def skipped_by_reason(self) -> dict[str, int]:

@@ -120,3 +120,20 @@ def test_a_model_too_small_to_review_is_taken_only_where_it_is_named(
         installed(Settings(model=str(smollm_gguf)), None),
     ):
         assert isinstance(named, ReviewModelFile) and named.path.samefile(smollm_gguf)
+
+
+def test_with_background_only_checks_run_before_the_commit(
+    tmp_path: Path,
+    environment: dict[str, str],  # noqa: F811
+) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    repository = Repository.discover(root)
+    named = {**environment, "AGENT_REVIEW_MODEL": "no-such-model"}
+    hooks.install(repository, [hooks.PRE_COMMIT], [], shared=False)
+    write(root, {"a.py": "x = 2\n"})
+    assert "no-such-model" in run_git(root, named, "commit", "-a", "-m", "one").stderr
+    hooks.uninstall(repository)
+    hooks.install(repository, [hooks.PRE_COMMIT], ["--background"], shared=False)
+    write(root, {"a.py": "x = 3\n"})
+    done = run_git(root, named, "commit", "-a", "-m", "two")
+    assert done.returncode == 0 and "no-such-model" not in done.stderr, done.stderr

@@ -209,7 +209,8 @@ def test_there_is_one_worker_at_a_time(agent: Agent) -> None:
         order: dict[str, object] = {
             n: os.fsencode(place).hex() for n, place in zip(names, places, strict=True)
         }
-        order |= {"config": asdict(IndexConfig(embedder="hash")), "makes_vectors": True, "first": []}
+        order |= {"config": asdict(IndexConfig(embedder="hash")), "first": []}
+        order |= {"reads_files": False, "makes_vectors": True}
         code = "from agent.background import main; main()"
         second = subprocess.run(
             [sys.executable, "-c", code, json.dumps(order)],

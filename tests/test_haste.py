@@ -39,6 +39,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for more than the first files."""
     monkeypatch.setattr(api, "SEARCH_PATIENCE", 0.0)
     monkeypatch.setattr(haste, "LITTLE_SECONDS", 0.0)
+    monkeypatch.setattr(haste, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_files_that_may_not_be_read_are_not_looked_into(root: Path, tmp_path: Pa
 def test_few_files_and_no_query_keep_their_order(root: Path) -> None:
     files = Repository.discover(root).list_files()
     assert likeliest_first(root, files, CONFIG, Haste(9.0)) == files
-    few = files[-haste.MOST_UNSORTED :]
+    few = files[-haste.FILES_AT_ONCE :]
     assert likeliest_first(root, few, CONFIG, Haste(9.0, ("quixotic",))) == few
 
 
@@ -165,7 +166,7 @@ def test_a_worker_that_is_killed_while_it_reads_leaves_an_index_that_goes_on(
 ) -> None:
     agent.search("settle the quixotic invoice", 3)
     end = time.monotonic() + PATIENCE
-    while (worker := agent.workspace.builder().claim.holder()) is None and agent.status().files_pending:
+    while (worker := agent.workspace.builder().reading.holder()) is None and agent.status().files_pending:
         assert time.monotonic() < end, "no worker came"
         time.sleep(0.01)
     if worker is not None and worker.pid:
@@ -173,3 +174,56 @@ def test_a_worker_that_is_killed_while_it_reads_leaves_an_index_that_goes_on(
     with opened(root, behind=False) as other:
         assert other.index().chunks >= MANY
         assert other.check().faults == ()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nothing_found_is_never_said_of_a_part_of_the_tree(agent: Agent, root: Path) -> None:
+    write(root, {"bin/deploy": "#!/bin/bash\necho hello\n"})
+    found = agent.search("return value", 3, only=Filter(languages=["bash"]))
+    assert found == [] and not agent.workspace.unread, "all was read before that was said"
+    assert not [note for note in agent.notes if "Nothing is indexed" in note]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_filter_is_kept_by_the_first_line_where_a_name_has_no_ending(root: Path) -> None:
+    write(root, {"bin/deploy": "#!/bin/bash\necho quixotic\n"})
+    assert ordered(root, "quixotic", Filter(languages=["bash"]))[0] == "bin/deploy"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_rest_is_read_although_somebody_makes_vectors(agent: Agent) -> None:
+    with agent.workspace.builder().claim.held(agent.root, background=False):
+        agent.search("settle the quixotic invoice", 3)
+        assert [note for note in agent.notes if "a worker reads the rest" in note], agent.notes
+        end = time.monotonic() + PATIENCE
+        while agent.status().files_pending:
+            assert time.monotonic() < end, "the rest was never read"
+            time.sleep(0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_never_clears_what_others_read_by_newer_settings(agent: Agent, root: Path) -> None:
+    older = agent.workspace.builder()
+    newer = replace(load_settings(root, {}), embedder="hash", exclude=("src/m1*.py",))
+    with Agent.open(root, settings=newer) as other:
+        other.refresh()
+        made = rows(other)
+        assert older.read_rest(lambda: False) == 0
+        assert rows(other) == made
+
+
+def test_a_pasted_file_as_a_query_costs_no_more_than_a_sentence(root: Path) -> None:
+    files = Repository.discover(root).list_files()
+    words = tuple(f"word{number}" for number in range(3_000))
+    began = time.process_time()
+    likeliest_first(root, files, CONFIG, Haste(9.0, words))
+    assert time.process_time() - began < 3.0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_stops_after_a_few_files_when_it_is_asked_to(agent: Agent) -> None:
+    agent.workspace.refresh(Haste(0.0, ("quixotic",)))
+    asked = iter([False, False, True])
+    read = agent.workspace.builder().read_rest(lambda: next(asked, True))
+    assert 0 < read < MANY - haste.FILES_AT_ONCE
+    assert agent.workspace.builder().read_rest(lambda: False) == MANY - haste.FILES_AT_ONCE - read

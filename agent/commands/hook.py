@@ -168,7 +168,7 @@ def _closed() -> bool:
 def _run(output: Output, stage: str, strict: bool, background: bool, started: float) -> int:
     from agent import after_commit
     from agent.config import load_settings
-    from agent.hooks import POST_COMMIT
+    from agent.hooks import POST_COMMIT, PRE_PUSH
     from indexers.git import Repository
 
     repository = Repository.discover(Path())
@@ -180,12 +180,11 @@ def _run(output: Output, stage: str, strict: bool, background: bool, started: fl
     if background:
         _tell_waiting(output, repository)
     code = 0
+    # With --background the model reads after the commit; what is pushed has nobody behind it.
+    use_model = not background or stage == PRE_PUSH
     for request in _requests(output, repository, stage):
-        code = max(
-            code,
-            _reviewed(output, repository, settings, replace(request, strict=strict), started),
-            key=_gravity,
-        )
+        wanted = replace(request, strict=strict, use_model=use_model)
+        code = max(code, _reviewed(output, repository, settings, wanted, started), key=_gravity)
     return code
 
 

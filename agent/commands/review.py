@@ -112,7 +112,7 @@ def command(
 
     if calibrate:
         return Job(
-            partial(run_calibration, model=model, last=last, repo=repo, json=chosen == "json"),
+            partial(run_calibration, model=model, last=last, repo=repo, json=chosen == "json", flags=engine),
             json=chosen == "json",
         )
 
@@ -192,7 +192,9 @@ def show(output: Output, report: ReviewReport, form: str) -> None:
         review_text.show(output, report)
 
 
-def run_calibration(output: Output, *, model: str | None, last: int, repo: Path, json: bool) -> int:
+def run_calibration(
+    output: Output, *, model: str | None, last: int, repo: Path, json: bool, flags: Mapping[str, object]
+) -> int:
     """Replay history, say how often the model was right, and keep the threshold. Interrupted, it keeps nothing."""
     from agent import calibrate, calibration
     from agent.config import load_settings
@@ -202,7 +204,7 @@ def run_calibration(output: Output, *, model: str | None, last: int, repo: Path,
     repository = Repository.discover(repo)
     measured: list[calibrate.Measured] = []
     with output.progress() as progress:
-        for item in calibrate.replayed(repository, load_settings(None, {}), model, last):
+        for item in calibrate.replayed(repository, load_settings(None, flags), model, last):
             measured.append(item)
             progress(Progress("replay", len(measured), last, item.case.commit.subject))
     if not measured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,7 +78,8 @@ def run(output: Output, *, query: str, k: int, repo: Path, only: Filter, explain
         if json:
             more = {} if read is None else {"explain": explain.as_json(read, only)}
             found = [_as_json(hit) for hit in hits]
-            status = work.agent.status()
+            # As of the answer: a worker may have read on since.
+            status = replace(work.agent.status(), files_pending=work.agent.workspace.unread)
             output.json({"query": query, **more, "hits": found, "absent": hits.absent, "index": status})
             return 0
     if read is not None:

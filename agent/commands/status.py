@@ -56,7 +56,8 @@ def _show(output: Output, status: Status) -> None:
         "embedder": status.embedder,
         **({"read before": _cache(status.cache)} if status.cache else {}),
         **({"warmed": warmed_text(status.warmed)} if status.warmed else {}),
-        **({"reading": _reading(status.reading_ahead)} if status.reading_ahead else {}),
+        **({"reading": _reading(status.reading_ahead, "step")} if status.reading_ahead else {}),
+        **({"indexing": _reading(status.reading, "files")} if status.reading else {}),
         **({"embedding": _embedding(status.embedding)} if status.embedding else {}),
     }
     for name, text in lines.items():
@@ -70,9 +71,10 @@ def _cache(cache: CacheState) -> str:
     return f"{kept}; {how} ({cache.reason})" if how else kept
 
 
-def _reading(now: Embedding) -> str:
-    """Who reads ahead, and how far it is."""
-    done = f"{now.done:,} of {count_text(now.total, 'step')}" if now.total else "the head of prompts"
+def _reading(now: Embedding, what: str) -> str:
+    """Who reads files or ahead, and how far it is."""
+    begun = "the head of prompts" if what == "step" else "files"
+    done = f"{now.done:,} of {count_text(now.total, what)}" if now.total else begun
     return f"{done}, by process {now.pid} ({now.command})"
 
 
