@@ -63,7 +63,8 @@ def command(
     """Complete code at a place in a file; no file is changed.
 
     Models that were trained to (CodeLlama 7B, 13B and 70B, Qwen2.5-Coder, StarCoder, DeepSeek-Coder, CodeGemma) fill
-    the hole between what stands before and behind it; others go on with what stands before, which is said. Definitions of the names in view are looked up and shown to them.
+    the hole between what stands before and behind it; others go on with what stands before, which is said. Definitions
+    of the names in view are looked up and shown to them.
 
     Example: agent complete src/click/core.py:812 --suffix-lines 10
     """

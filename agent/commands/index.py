@@ -60,8 +60,8 @@ def command(
     Ctrl-C, what is done stays done. search and ask refresh the index themselves.
 
     search, ask and chat leave files and vectors that are still to come to a worker in the background, which ends by
-    itself; agent status shows it. This command takes its work over, unless --wait is given: then it is waited for. Either
-    way everything is embedded when it ends with 0.
+    itself; agent status shows it. This command takes its work over, unless --wait is given: then it is waited for.
+    Either way everything is embedded when it ends with 0.
 
     --check exits with 2 when something is wrong: the databases themselves, stored lines against the files, vectors,
     and Chroma against what is stored.
