@@ -365,8 +365,8 @@ class Workspace:
         """Database errors inside become errors that a person can act on."""
         try:
             yield
-        except sqlite3.Error as error:
-            raise translated(error, self.directory) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise translated(error, self.directory, self.ledger.path, self.ledger.vectors_path) from error
 
     def take_notes(self) -> tuple[str, ...]:
         """The notes so far, which are then told and gone."""

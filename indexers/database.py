@@ -23,6 +23,15 @@ BUSY_TIMEOUT_MS = 5_000
 # Before SQLite 3.42 the keyword index keeps deleted words until its segments happen to be merged.
 SECURE_DELETE = sqlite3.sqlite_version_info >= (3, 42)
 _WRITABLE = "Check its permissions, or set AGENT_HOME."
+_REBUILD = "Rebuild it: agent index --rebuild"
+# No format of ours will ever be so much newer than this one.
+_MOST_NEWER = 1_000
+# SQLITE_CORRUPT and SQLITE_NOTADB, whatever the text says: of an attached file it is only "unable to open".
+_DAMAGE = (11, 26)
+# What a header or a schema says that no version of ours has written.
+_FOREIGN = ("unsupported file format", "attached databases must use the same text encoding", "no such ")
+# SQLITE_READONLY_DBMOVED: the file is another one now.
+_MOVED = 1_032
 # SQLite's default limit on bound variables in old builds is 999.
 _VARIABLES = 900
 
@@ -95,8 +104,8 @@ class Database:
         try:
             self._db = self._open(path, vectors)
             self._inode = path.stat().st_ino
-        except sqlite3.DatabaseError as error:
-            raise translated(error, path) from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise translated(error, path, vectors) from error
         except OSError as error:
             raise AgentError(f"The index at {path} cannot be opened: {error.strerror}.", _WRITABLE) from error
 
@@ -104,7 +113,7 @@ class Database:
         try:
             return self._connected(path, vectors)
         except sqlite3.OperationalError as error:
-            if not isinstance(translated(error, path), StorageError):
+            if not isinstance(translated(error, path, vectors), StorageError):
                 raise
         # A full disk has no room for the memory that processes share; a single one reads without it.
         return self._connected(path, vectors, alone=True)
@@ -171,6 +180,8 @@ class Database:
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif owner != APPLICATION_ID:
             raise IndexStateError(f"{path} is a database of another program.", "Remove it, then: agent index")
+        elif version > SCHEMA_VERSION + _MOST_NEWER:
+            raise IndexDamaged(f"The index at {path} is damaged: its format is no number of ours.", _REBUILD)
         elif version > SCHEMA_VERSION:
             raise IndexStateError(
                 f"The index at {path} was written by a newer version"
@@ -260,23 +271,38 @@ def _is_current(db: sqlite3.Connection) -> bool:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether SQLite can read a database file of ours from end to end; a missing or empty one is sound."""
+    """Whether SQLite can read a database file of ours from end to end, and write it; a missing or empty one is sound.
+
+    Damage shows only where one looks.
+    """
     if not path.exists():
         return True
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
     try:
-        return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError:
-        return False
+        fine = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        if not fine or db.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":
+            return False
+        # One byte of the header forbids writing.
+        db.execute("BEGIN IMMEDIATE")
+        db.rollback()
+        return True
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        return isinstance(translated(error, path), BusyError)
     finally:
         db.close()
 
 
-def translated(error: sqlite3.Error, path: Path) -> AgentError:
-    """SQLite's error as ours: busy, no space, read-only, failing disk, or damaged."""
-    code = getattr(error, "sqlite_errorcode", None)
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path, *others: Path) -> AgentError:
+    """SQLite's error as ours: busy, no space, read-only, failing disk, or damaged.
+
+    An error whose own text is no text comes of a schema that is damaged.
+    :param path: a file of the index, or its directory; `others` are more of them, which the error may come from.
+    """
+    code = getattr(error, "sqlite_errorcode", None) or 0
     text = str(error)
-    if code in (5, 6) or "locked" in text:
+    if code & 0xFF in _DAMAGE or isinstance(error, UnicodeDecodeError) or text.startswith(_FOREIGN):
+        return IndexDamaged(f"The index at {path} is damaged: {text}.", _REBUILD)
+    if code & 0xFF in (5, 6) or "locked" in text:
         return BusyError(f"The index at {path} is locked by another process.", "Try again in a moment.")
     if "full" in text:
         return StorageError(
@@ -287,11 +313,17 @@ def translated(error: sqlite3.Error, path: Path) -> AgentError:
             f"The index at {path} cannot be read or written: {text}.",
             "Check the free space, the file size limit (ulimit -f) and the disk; then: agent index --check",
         )
+    if "readonly" in text and code != _MOVED and all(map(_may_write, (path, *others))):
+        return IndexDamaged(f"The index at {path} is damaged: it says that it must not be written.", _REBUILD)
     if "readonly" in text or "unable to open" in text:
         return AgentError(f"The index at {path} cannot be written: {text}.", _WRITABLE)
     if isinstance(error, sqlite3.OperationalError) and "decode" not in text:
-        return IndexStateError(f"The index at {path} failed: {text}.", "Rebuild it: agent index --rebuild")
-    return IndexDamaged(f"The index at {path} is damaged: {text}.", "Rebuild it: agent index --rebuild")
+        return IndexStateError(f"The index at {path} failed: {text}.", _REBUILD)
+    return IndexDamaged(f"The index at {path} is damaged: {text}.", _REBUILD)
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path if path.is_dir() else path.parent, os.W_OK)
 
 
 def marks(items: Sequence[object]) -> str:

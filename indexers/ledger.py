@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from indexers.chunk_rows import ChunkRows
-from indexers.database import batches, marks
+from indexers.database import batches, is_sound, marks
 from indexers.stored import Selection, StoredChunk
 
 if TYPE_CHECKING:
@@ -123,9 +123,10 @@ class Ledger(ChunkRows):
     def vectors_are_sound(self) -> bool:
         """Whether SQLite can read the file of vectors from end to end; damage shows only where one looks."""
         try:
-            return bool(self._db.execute("PRAGMA shared.quick_check(1)").fetchone()[0] == "ok")
+            self._db.execute("SELECT embedder, key, vector FROM shared.vectors LIMIT 0")
         except sqlite3.DatabaseError:
             return False
+        return is_sound(self.vectors_path)
 
     def raw_vectors(self, embedder: str, *, unused_too: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Key and bytes of every vector in use, or of all there are, as they are stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import stat
 import subprocess
@@ -308,7 +309,8 @@ def test_a_locked_ledger_is_busy_not_damaged(ledger: Ledger, tmp_path: Path) -> 
         (sqlite3.OperationalError("database or disk is full"), StorageError, "No space"),
         (sqlite3.OperationalError("attempt to write a readonly database"), AgentError, "cannot be written"),
         (sqlite3.OperationalError("unable to open database file"), AgentError, "cannot be written"),
-        (sqlite3.OperationalError("no such table: files"), IndexStateError, "failed"),
+        (sqlite3.OperationalError("no such table: files"), IndexDamaged, "damaged"),
+        (sqlite3.OperationalError("too many SQL variables"), IndexStateError, "failed"),
         (sqlite3.OperationalError("disk I/O error"), StorageError, "disk I/O"),
         (sqlite3.DatabaseError("database disk image is malformed"), IndexDamaged, "damaged"),
     ],
@@ -316,6 +318,51 @@ def test_a_locked_ledger_is_busy_not_damaged(ledger: Ledger, tmp_path: Path) -> 
 def test_errors_of_sqlite_become_ours(error: sqlite3.Error, wanted: type[AgentError], words: str) -> None:
     ours = translated(error, Path("/cache/index"))
     assert type(ours) is wanted and words in ours.message and ours.remedy
+
+
+@pytest.mark.parametrize("damaged", ["ledger.sqlite", "vectors.sqlite"])
+def test_whatever_bit_of_a_header_or_schema_is_flipped_is_told_as_damage(
+    tmp_path: Path, damaged: str
+) -> None:
+    files = (tmp_path / "ledger.sqlite", tmp_path / "vectors.sqlite")
+    made = Ledger(*files)
+    made.checkpoint()
+    made.close()
+    whole = {file: file.read_bytes() for file in files}
+    for seed in range(400):
+        for left in tmp_path.iterdir():
+            left.unlink()
+        for file, data in whole.items():
+            file.write_bytes(data)
+        chance, data = random.Random(seed), bytearray(whole[tmp_path / damaged])
+        # Bytes 60 to 71 say whose file it is and of which version, which has sentences of its own.
+        for at in (
+            chance.choice([*range(60), *range(72, 100)]),
+            *(chance.randrange(100, 4_096) for _ in range(seed % 30)),
+        ):
+            data[at] ^= 1 << chance.randrange(8)
+        (tmp_path / damaged).write_bytes(data)
+        try:
+            opened = Ledger(*files)
+        except IndexDamaged:
+            continue
+        try:
+            with opened.transaction():
+                opened.set_meta("k", "v")
+                opened.counts("e")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            assert isinstance(translated(error, *files), IndexDamaged), (seed, error)
+        finally:
+            opened.close()
+
+
+def test_a_file_that_may_not_be_written_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    file = tmp_path / "ledger.sqlite"
+    file.touch()
+    assert isinstance(translated(error, file), IndexDamaged), "it is the file that says so"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert type(translated(error, file)) is AgentError
 
 
 def test_many_processes_may_create_it_at_once(tmp_path: Path) -> None:
