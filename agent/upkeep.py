@@ -149,7 +149,7 @@ def status(workspace: Workspace, model: str, file: Path | None = None) -> Status
         counts = workspace.ledger.counts(fingerprint)
         plan = workspace.builder().plan(workspace.ledger.manifest(), trust_stat=True)
         generation = workspace.ledger.generation()
-        last = int(workspace.ledger.meta("indexed_at", "0"))
+        last = workspace.ledger.meta_number("indexed_at")
     return Status(
         root=str(workspace.repository.root),
         head=workspace.repository.head(),

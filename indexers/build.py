@@ -15,6 +15,7 @@ from indexers import made_by, unused
 from indexers.children import is_alone
 from indexers.claim import READ, Claim, Embedding
 from indexers.config import IndexConfig
+from indexers.database import damaged
 from indexers.errors import IndexStateError
 from indexers.facts import FACTS_VERSION
 from indexers.files import stat_file
@@ -44,6 +45,7 @@ _FILES_PER_COMMIT = 64
 _EMBED_BATCH = 256
 # About a second's work: whoever may be asked to stop looks up after each.
 _STOPPABLE_BATCH = 48
+_MOST_PASSES = 4
 # From this much text on, starting workers costs less than they save; where they are forks, from a fifth of it.
 _BYTES_FOR_WORKERS = 1_000_000
 _SHARE_FOR_FORKS = 5
@@ -244,7 +246,7 @@ class Builder:
         known = [manifest.get(file.path) for file in work]
         jobs = [_job(file, entry) for file, entry in zip(work, known, strict=True)]
         breaks = any(entry is not None and entry.skip == SkipReason.BREAKS.value for entry in known)
-        key = self._redaction_key()
+        key = self.redaction_key()
         at_once = FILES_AT_ONCE if haste is not None and not haste.is_worker else _FILES_PER_COMMIT
         committed, done = replace(tally), 0
         began = time.monotonic()
@@ -338,11 +340,17 @@ class Builder:
             self.ledger.put_files(new)
         return dirty or bool(new)
 
-    def _redaction_key(self) -> bytes:
-        """A random key of this index: equal secrets get equal placeholders, and no table can reverse them."""
+    def redaction_key(self) -> bytes:
+        """A random key of this index: equal secrets get equal placeholders, and no table can reverse them.
+
+        :raises IndexDamaged: what is stored is none.
+        """
         stored = self.ledger.meta("redaction_key")
         if stored:
-            return bytes.fromhex(stored)
+            try:
+                return bytes.fromhex(stored)
+            except ValueError as error:
+                raise damaged(self.ledger.path, "the key of its marks for secrets is no number") from error
         key = secrets.token_bytes(32)
         with self.ledger.transaction():
             self.ledger.set_meta("redaction_key", key.hex())
@@ -418,6 +426,14 @@ class Builder:
         with self.claim.turn(self.repository.root, self._tell_of, deadline):
             return self.embed(embedder, stop=stop)
 
+    def _embed_all(self, embedder: Embedder, deadline: float | None) -> None:
+        """Embed until no vector is missing. Once is enough, but where keys are damaged: new ones then hide others."""
+        for _ in range(_MOST_PASSES):
+            late = deadline is not None and time.monotonic() >= deadline
+            if late or not self.ledger.counts(embedder.fingerprint()).pending:
+                break
+            self.embed_alone(embedder, deadline)
+
     def wait_for_others(self, deadline: float | None = None) -> None:
         """Wait until no other process makes vectors, showing how far it is.
 
@@ -467,8 +483,7 @@ class Builder:
                 if not interrupted:
                     with locked(self.lock, self._wait):
                         made_by.record(self.ledger, embedder)
-                    if before:
-                        self.embed_alone(embedder, deadline)
+                    self._embed_all(embedder, deadline)
                     with locked(self.lock, self._wait):
                         notes += unused.collect(self.ledger, self.lock.parent)
                     if self.sync_store(embedder):

@@ -227,9 +227,12 @@ def _quoted(token: str) -> str:
 
 def _stored(row: Sequence[object]) -> StoredChunk:
     chunk_id, path, start, end, text, language, scope, symbols, key, blob = row
-    assert isinstance(chunk_id, int) and isinstance(path, bytes) and isinstance(key, bytes)
-    assert isinstance(start, int) and isinstance(end, int)
     try:
+        # A flipped bit can make another type of a value.
+        if not (isinstance(chunk_id, int) and isinstance(path, bytes) and isinstance(key, bytes)):
+            raise TypeError("a path or a key that is none")
+        if not (isinstance(start, int) and isinstance(end, int)):
+            raise TypeError("lines that are no numbers")
         scopes, defined = json.loads(str(scope)), json.loads(str(symbols))
         names = tuple(Symbol(name, kind, line) for name, kind, line in defined)
     except (ValueError, TypeError) as error:

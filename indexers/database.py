@@ -181,7 +181,7 @@ class Database:
         elif owner != APPLICATION_ID:
             raise IndexStateError(f"{path} is a database of another program.", "Remove it, then: agent index")
         elif version > SCHEMA_VERSION + _MOST_NEWER:
-            raise IndexDamaged(f"The index at {path} is damaged: its format is no number of ours.", _REBUILD)
+            raise damaged(path, "its format is no number of ours")
         elif version > SCHEMA_VERSION:
             raise IndexStateError(
                 f"The index at {path} was written by a newer version"
@@ -247,13 +247,23 @@ class Database:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else default
 
+    def meta_number(self, key: str) -> int:
+        """A remembered number, or 0.
+
+        :raises IndexDamaged: it is none.
+        """
+        try:
+            return int(self.meta(key, "0"))
+        except ValueError as error:
+            raise damaged(self.path, f"{key} is no number") from error
+
     def set_meta(self, key: str, value: str) -> None:
         """Remember a value."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def generation(self) -> int:
         """Grows with every change of content: readers that hold anything in memory compare it."""
-        return int(self.meta("generation", "0"))
+        return self.meta_number("generation")
 
     def bump_generation(self) -> None:
         """Tell readers that the content changed; call inside the transaction that changed it."""
@@ -279,7 +289,8 @@ def is_sound(path: Path) -> bool:
         return True
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
     try:
-        fine = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        # Not the quick one, which does not see that rows stand in the wrong order and are found by no key.
+        fine = db.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
         if not fine or db.execute("PRAGMA encoding").fetchone()[0] != "UTF-8":
             return False
         # One byte of the header forbids writing.
@@ -292,6 +303,11 @@ def is_sound(path: Path) -> bool:
         db.close()
 
 
+def damaged(path: Path, why: str) -> IndexDamaged:
+    """The error of an index that holds what nobody wrote there."""
+    return IndexDamaged(f"The index at {path} is damaged: {why}.", _REBUILD)
+
+
 def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path, *others: Path) -> AgentError:
     """SQLite's error as ours: busy, no space, read-only, failing disk, or damaged.
 
@@ -301,7 +317,7 @@ def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path, *others: P
     code = getattr(error, "sqlite_errorcode", None) or 0
     text = str(error)
     if code & 0xFF in _DAMAGE or isinstance(error, UnicodeDecodeError) or text.startswith(_FOREIGN):
-        return IndexDamaged(f"The index at {path} is damaged: {text}.", _REBUILD)
+        return damaged(path, text)
     if code & 0xFF in (5, 6) or "locked" in text:
         return BusyError(f"The index at {path} is locked by another process.", "Try again in a moment.")
     if "full" in text:
@@ -314,12 +330,12 @@ def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path, *others: P
             "Check the free space, the file size limit (ulimit -f) and the disk; then: agent index --check",
         )
     if "readonly" in text and code != _MOVED and all(map(_may_write, (path, *others))):
-        return IndexDamaged(f"The index at {path} is damaged: it says that it must not be written.", _REBUILD)
+        return damaged(path, "it says that it must not be written")
     if "readonly" in text or "unable to open" in text:
         return AgentError(f"The index at {path} cannot be written: {text}.", _WRITABLE)
     if isinstance(error, sqlite3.OperationalError) and "decode" not in text:
         return IndexStateError(f"The index at {path} failed: {text}.", _REBUILD)
-    return IndexDamaged(f"The index at {path} is damaged: {text}.", _REBUILD)
+    return damaged(path, text)
 
 
 def _may_write(path: Path) -> bool:

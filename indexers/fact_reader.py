@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -106,4 +107,10 @@ def _key(file: IndexedFile) -> tuple[str, str]:
 
 
 def _decoded(stored: StoredFacts) -> FileFacts:
-    return FileFacts(decode_defined(stored.defined), *decode_used(stored.used))
+    try:
+        return FileFacts(decode_defined(stored.defined), *decode_used(stored.used))
+    except (ValueError, TypeError, IndexError) as error:
+        # Beside the ledger's own errors, which are told and mended as damage.
+        raise sqlite3.DatabaseError(
+            f"what is known of {stored.file.path!r} is malformed ({error})"
+        ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexers.build import Builder
+from indexers.errors import IndexDamaged
 from indexers.files import link_on_the_way, stat_file
 from indexers.git import GITLINK
 from indexers.ledger import Ledger
@@ -134,7 +135,11 @@ def _tree_faults(builder: Builder, remarks: list[str]) -> Iterator[Fault]:
     if builder.ledger.meta("config") != builder.config.fingerprint():
         return
     changed = {file.path for file in plan.changed}
-    key = bytes.fromhex(builder.ledger.meta("redaction_key"))
+    try:
+        key = builder.redaction_key()
+    except IndexDamaged as error:
+        yield Fault("ledger", error.message, REBUILD)
+        return
     for path, entry in manifest.items():
         # A parser that broke on a file would break us too.
         if path not in changed and path in listed and entry.skip != SkipReason.BREAKS.value:

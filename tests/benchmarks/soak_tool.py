@@ -185,7 +185,8 @@ class Tool:
         """What a search finds, by a process of its own or by the reader."""
         if not by_reader:
             found = self.call("search", "-k", str(_HITS), "--", query)
-            return {**found, "hits": found.get("hits", [])}
+            hits = [{**hit, "path": _as_on_disk(hit["path"])} for hit in found.get("hits", [])]
+            return {**found, "hits": hits}
         begun = time.monotonic()
         if self._reader is None:
             self._reader = subprocess.Popen(
@@ -252,6 +253,12 @@ class Tool:
     def own(self) -> dict[str, list[tuple[object, ...]]]:
         """The same of the index in use."""
         return self.stored(self._home)
+
+
+def _as_on_disk(path: str) -> str:
+    """The path that stands in JSON with bytes that are no text written out, as Python names the file."""
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), path.encode())
+    return os.fsdecode(raw)
 
 
 class Judge:
