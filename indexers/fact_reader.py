@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from indexers.errors import BusyError
+from indexers.errors import BusyError, IndexDamaged
 from indexers.facts import (
     FACTS_VERSION,
     FileFacts,
@@ -110,7 +109,7 @@ def _decoded(stored: StoredFacts) -> FileFacts:
     try:
         return FileFacts(decode_defined(stored.defined), *decode_used(stored.used))
     except (ValueError, TypeError, IndexError) as error:
-        # Beside the ledger's own errors, which are told and mended as damage.
-        raise sqlite3.DatabaseError(
+        text = f"What the index knows of {stored.file.path!r} is damaged: {error}."
+        raise IndexDamaged(text, "Rebuild it: agent index --rebuild") from error
             f"what is known of {stored.file.path!r} is malformed ({error})"
         ) from error
