@@ -111,5 +111,3 @@ def _decoded(stored: StoredFacts) -> FileFacts:
     except (ValueError, TypeError, IndexError) as error:
         text = f"What the index knows of {stored.file.path!r} is damaged: {error}."
         raise IndexDamaged(text, "Rebuild it: agent index --rebuild") from error
-            f"what is known of {stored.file.path!r} is malformed ({error})"
-        ) from error
