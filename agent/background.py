@@ -133,24 +133,30 @@ def _work(root: Path, directory: Path, vectors: Path, order: Mapping[str, Any]) 
     from indexers.config import IndexConfig
     from indexers.git import Repository
     from indexers.ledger import Ledger
-    from indexers.locks import locked
 
     ledger = Ledger(directory / "ledger.sqlite", vectors)
     config = IndexConfig(**{**order["config"], "exclude": tuple(order["config"]["exclude"])})
     builder = Builder(Repository.discover(root), ledger, config, directory, wait_seconds=WAIT_TO_WRITE)
-    since, done, reason = float(order.get("since", time.time())), 0, ""
+    since = float(order.get("since", time.time()))
+    # Whoever waits for a claim to be free finds everything done and told.
     if order["reads_files"]:
         with _watched(builder.reading, builder, since) as watch:
             log(f"read: {builder.read_rest(watch):,} files, {watch.reason or 'none is left'}")
-            reason = watch.reason
-    if order["makes_vectors"] and not reason:
-        with _watched(builder.claim, builder, since) as watch:
-            done = _embed_all(builder, watch, frozenset(order["first"]))
-            reason = watch.reason
+            if watch.reason or not order["makes_vectors"]:
+                _conclude(builder, 0, watch)
+                return
+    with _watched(builder.claim, builder, since) as watch:
+        _conclude(builder, _embed_all(builder, watch, frozenset(order["first"])), watch)
+
+
+def _conclude(builder: Builder, done: int, watch: Watch) -> None:
+    """Leave files that are whole, and say what was done."""
+    from indexers.locks import locked
+
     with locked(builder.lock, WAIT_TO_WRITE):
-        ledger.checkpoint()
-    log(f"ended: {done:,} vectors made, {reason or 'nothing is left to do'}")
-    ledger.close()
+        builder.ledger.checkpoint()
+    log(f"ended: {done:,} vectors made, {watch.reason or 'nothing is left to do'}")
+    builder.ledger.close()
 
 
 @contextmanager
@@ -189,9 +195,11 @@ def _embed(
     builder: Builder, embedder: Embedder, stop: Callable[[], bool], first: frozenset[int] = frozenset()
 ) -> int:
     """Embed until nothing is left, looking again for what was read meanwhile; how many vectors were made."""
-    done = 0
-    while new := builder.embed(embedder, stop=stop, first=first):
-        done += new
+    done, left = 0, -1
+    # Where the index is damaged, what is missing never becomes less.
+    while (pending := builder.ledger.counts(embedder.fingerprint()).pending) not in (0, left):
+        left = pending
+        done += builder.embed(embedder, stop=stop, first=first)
     return done
 
 

@@ -16,7 +16,7 @@ from indexers.children import is_alone
 from indexers.claim import READ, Claim, Embedding
 from indexers.config import IndexConfig
 from indexers.database import damaged
-from indexers.errors import IndexStateError
+from indexers.errors import IndexDamaged, IndexStateError
 from indexers.facts import FACTS_VERSION
 from indexers.files import stat_file
 from indexers.git import Repository
@@ -427,11 +427,20 @@ class Builder:
             return self.embed(embedder, stop=stop)
 
     def _embed_all(self, embedder: Embedder, deadline: float | None) -> None:
-        """Embed until no vector is missing. Once is enough, but where keys are damaged: new ones then hide others."""
+        """Embed until no vector is missing. Once is enough, but where keys are damaged: new ones then hide others.
+
+        :raises IndexDamaged: what is missing does not become less.
+        """
+        fingerprint = embedder.fingerprint()
+        before: list[int] = []
         for _ in range(_MOST_PASSES):
             late = deadline is not None and time.monotonic() >= deadline
-            if late or not self.ledger.counts(embedder.fingerprint()).pending:
+            if late or not self.ledger.counts(fingerprint).pending:
                 break
+            missing = [item.id for item in self.ledger.pending(fingerprint)]
+            if missing == before:
+                raise damaged(self.ledger.path, "vectors are stored and not found again")
+            before = missing
             self.embed_alone(embedder, deadline)
 
     def wait_for_others(self, deadline: float | None = None) -> None:
@@ -488,6 +497,8 @@ class Builder:
                         notes += unused.collect(self.ledger, self.lock.parent)
                     if self.sync_store(embedder):
                         notes.append("the Chroma index was rebuilt from stored vectors")
+            except IndexDamaged:
+                raise
             except IndexStateError as error:
                 notes.append(str(error))
             except KeyboardInterrupt:

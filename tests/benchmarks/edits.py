@@ -5,7 +5,8 @@
 DIR holds git directories or checkouts of pallets/click, psf/requests, encode/starlette and simonw/sqlite-utils, under
 these names or as owner+name/repo; FILE is a Python that has what their tests need. The cases are in edit_cases.json:
 functions of 5 to 25 lines whose body is replaced by `raise NotImplementedError`, and a test command that passes before
-and fails then. --find looks for such cases and prints them; no model is run.
+and fails then. --find looks for such cases and prints them; no model is run. The tests import the tree they stand in:
+PYTHONPATH=src:. in the environment, and none of the four installed in that Python.
 
 Every case is put to the model, greedily, in each arm:
 
@@ -49,7 +50,7 @@ CASES = Path(__file__).with_name("edit_cases.json")
 REPOSITORIES = ("pallets/click", "psf/requests", "encode/starlette", "simonw/sqlite-utils")
 OURS, BLIND, BLOCKS = "ours", "blind", "blocks"
 ARMS = (OURS, BLIND, BLOCKS)
-_LEAST, _MOST, _EACH = 5, 25, 9
+_LEAST, _MOST, _EACH = 5, 25, 12
 _SECONDS, _ROUNDS = 60.0, 3
 _BLOCK = re.compile(r"<<<<<<< SEARCH\n(.*?)\n?=======\n(.*?)\n?>>>>>>> REPLACE", re.DOTALL)
 _ASK = (
