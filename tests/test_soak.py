@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import scale
 import scale_repos
-from soak_tool import Judge
+from soak_tool import Judge, _as_on_disk
 from soak_tree import Tree
 
 from tests.repos import commit, git, make_repo, write
@@ -103,3 +104,8 @@ def test_growth_is_an_exponent() -> None:
     assert scale.slope(runs, "cold index") == pytest.approx(2)
     assert scale.slope({100: run(100)}, "cold index") is None
     assert "| no-change refresh, stats" in scale.shown(runs)
+
+
+def test_names_that_are_no_text_are_read_from_json_as_they_are_on_the_disk() -> None:
+    assert _as_on_disk("src/latin\\xe9.py") == os.fsdecode(b"src/latin\xe9.py")
+    assert _as_on_disk("src/caf\u00e9.py") == "src/caf\u00e9.py"
