@@ -432,12 +432,12 @@ class Builder:
         :raises IndexDamaged: what is missing does not become less.
         """
         fingerprint = embedder.fingerprint()
-        before: list[int] = []
+        before = 0
         for _ in range(_MOST_PASSES):
             late = deadline is not None and time.monotonic() >= deadline
-            if late or not self.ledger.counts(fingerprint).pending:
+            missing = self.ledger.counts(fingerprint).pending
+            if late or not missing:
                 break
-            missing = [item.id for item in self.ledger.pending(fingerprint)]
             if missing == before:
                 raise damaged(self.ledger.path, "vectors are stored and not found again")
             before = missing
