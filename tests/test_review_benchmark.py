@@ -37,13 +37,31 @@ GROUP = [
 ]
 
 
+def scored_as(name: str) -> dict[str, Any]:
+    way, entries = review_report.ways(GROUP)[name]
+    return review_report.scored(entries, way, 3)
+
+
 def test_found_hit_and_alarmed_are_shares_of_cases() -> None:
-    scored = review_report.scored(GROUP, review_report.ways(GROUP)["model"], 3)
+    scored = scored_as("model")
     assert scored["found"] == pytest.approx(2 / 3) and scored["hit"] == pytest.approx(1 / 3)
     assert scored["false_alarms"] == 0.5 and scored["balanced_accuracy"] == pytest.approx((2 / 3 + 0.5) / 2)
-    verified = review_report.scored(GROUP, review_report.ways(GROUP)["model, verified at 0.5"], 3)
+    verified = scored_as("model, verified at 0.5")
     assert verified["false_alarms"] == 0.0 and verified["found"] == pytest.approx(2 / 3)
-    assert review_report.scored(GROUP, review_report.ways(GROUP)["ruff alone"], 3)["hit"] == 1.0
+    assert scored_as("ruff alone")["hit"] == 1.0
+
+
+def test_a_threshold_is_chosen_on_harmless_cases_and_scored_on_others() -> None:
+    loud = [
+        {**entry(is_fault=kind, line=10, yes=0.7), "key": f"name/{number:02}/{kind}"}
+        for number in range(20)
+        for kind in (True, False)
+    ]
+    found = review_report.ways(loud)
+    (name,) = [name for name in found if name.startswith("model, verified at 0.7")]
+    way, others = found[name]
+    assert len(others) == 20 and sum(entry["is_fault"] for entry in others) == 10
+    assert review_report.scored(others, way, 3)["false_alarms"] == 0.0
 
 
 def test_the_report_is_written_with_the_commit_it_is_of(tmp_path: Path) -> None:

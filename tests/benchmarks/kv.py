@@ -1,7 +1,8 @@
 """Measures what reading nothing twice saves: the time to the first token, in new processes, against a full prefill.
 
     python tests/benchmarks/kv.py --model FILE.gguf --repo DIR [--first N --last N] [--out FILE]
-    python tests/benchmarks/kv.py --model FILE.gguf --repo DIR --replay QUESTIONS [--out FILE]
+    python tests/benchmarks/kv.py --model FILE.gguf --repo DIR --replay QUESTIONS [--reading fast]
+        [--out FILE] [--plot FILE]
 
 Five sources of about 300 tokens each, laid out as `agent ask` does, are read in every case by a process of its own, so
 that nothing but the files on disk is shared. Loading the model is not counted: it is the same everywhere.
@@ -19,7 +20,8 @@ Beside them: bytes on disk a token against the model's own KV size, how fast sta
 memory of the process that restored everything against that of the one that kept nothing.
 
 --replay asks the questions of a file (JSON lines with "question") one after the other about the repository, each in
-the packing of `agent ask`, and tells how much of each prompt was known and how long its first token took.
+the packing of `agent ask`, and tells how much of each prompt was known and how long its first token took. Begin it with
+an AGENT_HOME in which nothing has been read. --plot draws that, and needs matplotlib: pip install matplotlib.
 """
 
 from __future__ import annotations
@@ -31,13 +33,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from reporting import machine, table, write
 
 from chains.kv.layout import Repair
+from chains.kv.policy import AUTO, READINGS
 
 FIRST, SECOND = "How does a command find its options?", "Which types are converted, and where?"
 CHUNK_TOKENS, SOURCES = 300, 5
@@ -186,6 +191,7 @@ def replay(given: argparse.Namespace) -> list[dict[str, Any]]:
     lines = given.replay.read_text(encoding="utf-8").splitlines()
     rows = []
     settings = load_settings(given.repo, {"model": str(given.model), "max_tokens": 1, "background": False})
+    settings = replace(settings, reading=given.reading)
     with Agent.open(given.repo, settings=settings) as agent:
         if isinstance(agent.llm, LlamaCpp) and (given.last or given.first):
             agent.llm.repair = Repair(given.first, given.last)
@@ -205,6 +211,37 @@ def replay(given: argparse.Namespace) -> list[dict[str, Any]]:
             )
             print(json.dumps(rows[-1]), file=sys.stderr)
     return rows
+
+
+def hit_rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Over all questions: the share of prompt tokens that were known, and medians of seconds by tens of questions."""
+    known = sum(row["cached_tokens"] for row in rows) / max(1, sum(row["prompt_tokens"] for row in rows))
+    tens = [[row["first_token_seconds"] for row in rows[at : at + 10]] for at in range(0, len(rows), 10)]
+    return {"known": round(known, 3), "median_seconds_by_ten": [round(median(ten), 2) for ten in tens]}
+
+
+def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Seconds to the first token by number of the question, and below it how much of each prompt was known."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("The plot needs matplotlib: pip install matplotlib") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    numbers = [row["number"] + 1 for row in rows]
+    seconds = [row["first_token_seconds"] for row in rows]
+    around = [median(seconds[max(0, at - 4) : at + 5]) for at in range(len(seconds))]
+    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True)
+    upper.plot(numbers, seconds, "o", markersize=4, label="one question")
+    upper.plot(numbers, around, label="median of nine")
+    upper.set(ylabel="seconds to the first token", ylim=(0, None))
+    upper.legend()
+    lower.bar(numbers, [100 * row["cached_tokens"] / row["prompt_tokens"] for row in rows])
+    lower.set(xlabel="question", ylabel="% of the prompt known", ylim=(0, 100))
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 def shown(told: dict[str, Any]) -> str:
@@ -232,6 +269,10 @@ def main() -> None:
     parser.add_argument("--last", type=int, default=0, help="sources at the end read in full")
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--questions", type=int, default=50)
+    parser.add_argument(
+        "--reading", choices=READINGS, default=AUTO, help="with --replay: how sources are read"
+    )
+    parser.add_argument("--plot", type=Path, help="with --replay: draw it here")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--states", default="", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
@@ -241,7 +282,16 @@ def main() -> None:
         print(json.dumps(run_case(given.case, given.model, given.repo, given.states, repair)))
         return
     if given.replay:
-        write(given.out, {"machine": machine(), "model": given.model.stem, "questions": replay(given)})
+        rows = replay(given)
+        rate, about = hit_rate(rows), {"model": given.model.stem, "reading": given.reading}
+        print(json.dumps(rate))
+        write(given.out, {"machine": machine(), **about, **rate, "questions": rows})
+        if given.plot:
+            plot(
+                rows,
+                given.plot,
+                f"{given.model.stem}, {given.reading}: {len(rows)} questions, one repository",
+            )
         return
     told = measure(given)
     print(shown(told))

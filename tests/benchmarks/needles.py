@@ -65,6 +65,9 @@ WAYS: dict[str, Repair | None] = {
     "first 16, long head": Repair(16),
     "full, digest": None,
     "joined, digest": Repair(),
+    "first 16, digest": Repair(16),
+    "last, digest": Repair(0, 1),
+    "first 16, digest, long head": Repair(16),
     "joined, digest, long head": Repair(),
 }
 # A source that stands in the head of every prompt, so that no other is the first.

@@ -29,9 +29,9 @@ def report(paths: Sequence[Path], result: Path | None, near: int) -> int:
         groups.setdefault((kind, model, entry["context"]), []).append(entry)
     figures: list[dict[str, Any]] = []
     for (kind, model, context), group in sorted(groups.items()):
-        for name, way in ways(group).items():
+        for name, (way, on) in ways(group).items():
             figures.append(
-                {"set": kind, "model": model, "context": context, "way": name, **scored(group, way, near)}
+                {"set": kind, "model": model, "context": context, "way": name, **scored(on, way, near)}
             )
         figures.append({"set": kind, "model": model, "context": context, "way": "time", **times(group)})
     for kind in ("quixbugs", "history"):
@@ -45,10 +45,12 @@ def report(paths: Sequence[Path], result: Path | None, near: int) -> int:
     return 0
 
 
-def ways(group: Sequence[Mapping[str, Any]]) -> dict[str, Way]:
-    """How findings can be had from what was asked, from nothing, and from a linter."""
-    half = [entry for at, entry in enumerate(sorted(group, key=lambda e: str(e["key"]))) if at % 2]
-    found: dict[str, Way] = {
+def ways(group: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Way, Sequence[Mapping[str, Any]]]]:
+    """How findings can be had from what was asked, from nothing, and from a linter; and the cases to score each on.
+
+    A threshold is chosen on one half of both kinds of cases, and scored on the other.
+    """
+    simple: dict[str, Way] = {
         "ruff alone": _lint,
         "a random changed line": _random,
         "model": _answers(0.0, 0.0),
@@ -56,10 +58,22 @@ def ways(group: Sequence[Mapping[str, Any]]) -> dict[str, Way]:
         "model, screened at 0.5": _answers(0.5, 0.0),
         "screen alone at 0.5": _screen(0.5),
     }
+    found: dict[str, tuple[Way, Sequence[Mapping[str, Any]]]] = {n: (way, group) for n, way in simple.items()}
+    chosen_on, other = _halves(group)
     for name, make in (("verified", lambda t: _answers(0.0, t)), ("screened", lambda t: _answers(t, 0.0))):
-        best = _quiet_threshold(half, make)
-        found[f"model, {name} at {best:.3f} (1 in 20 on one half)"] = make(best)
+        best = _quiet_threshold(chosen_on, make)
+        found[f"model, {name} at {best:.3f} (1 in 20 on the other half)"] = make(best), other
     return found
+
+
+def _halves(group: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Two halves with as many faults in each, and as many harmless cases."""
+    halves: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
+    for is_fault in (True, False):
+        kind = sorted((e for e in group if e["is_fault"] is is_fault), key=lambda entry: str(entry["key"]))
+        for at, entry in enumerate(kind):
+            halves[at % 2].append(entry)
+    return halves
 
 
 def _quiet_threshold(group: Sequence[Mapping[str, Any]], make: Callable[[float], Way]) -> float:
