@@ -20,6 +20,7 @@ from answers import (
     kept_rows,
     label,
     measures,
+    points,
     read_questions,
     report,
     sampled,
@@ -361,6 +362,16 @@ def test_a_sample_is_fixed_by_its_seed_and_grows() -> None:
     assert [one.number for one in eight] == sorted(one.number for one in eight)
     assert sampled(items, 8, 2) != eight
     assert len(sampled(items, 99, 1)) == 48
+
+
+def test_joining_is_told_in_points_against_every_source_in_its_place() -> None:
+    found = {
+        "fast": {"files": [0.5, None, 1.0], "names": [None]},
+        "exact": {"files": [1.0, 1.0, 1.0], "names": [0.1]},
+    }
+    told = points(found)
+    assert set(told) == {"files"} and told["files"].value == pytest.approx(-25.0)
+    assert told["files"].low == pytest.approx(-50.0) and told["files"].high == pytest.approx(0.0)
 
 
 def test_questions_without_files_are_left_out(tmp_path: Path) -> None:

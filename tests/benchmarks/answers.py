@@ -11,6 +11,8 @@ Every question of the sample is answered in each mode, greedily, by one model, w
     closed   the question alone: what the model remembers
     ours     Agent.ask as shipped
     deep     Agent.ask(deep=True), when named in --modes
+    exact    as ours, every source in its place behind those before it (`--exact`), when named in --modes
+    fast     as ours, the sources joined without repair (`--fast`), when named in --modes
     oracle   as ours, but the search sees the gold answer's files alone, and takes them to be about the question; same
              token budget
 
@@ -24,7 +26,8 @@ What is measured:
     given     share of the gold answer's files that the model was given a piece of
     read      tokens of the prompt;  seconds  from question to last token
 
-and the share of the gap closed, (ours - closed) / (oracle - closed), with a 95 % bootstrap over questions. Questions
+and the share of the gap closed, (ours - closed) / (oracle - closed), with a 95 % bootstrap over questions; of fast, the
+points of files and names that it has more than exact, question by question, with the same interval. Questions
 whose gold answer names no file of the repository are left out before the sample is drawn; a larger sample contains a
 smaller one of the same seed.
 
@@ -50,19 +53,21 @@ from typing import Any
 
 from answer_scores import AnswerScore, Repository, files_in, score, words_of
 from reporting import machine, table, write
-from scores import Interval, gap_closed, mean
+from scores import Interval, gap_closed, mean, paired
 
 from agent import Agent
 from agent.config import load_settings
 from agent.paths import cache_dir, secure_directory
 from chains.ask import DEFAULT_MAX_TOKENS, REPEATED, AskSettings, answer_stream, prepare, repeats
+from chains.kv.policy import EXACT, FAST
+from chains.llm import LlamaCpp
 from chains.search.reading import read_for
 from chains.types import Answer, Question, Retrieved, Usage
 from indexers.filters import Filter
 
 COMMIT = "46e939b"
 CLOSED, OURS, DEEP, ORACLE = "closed", "ours", "deep", "oracle"
-MODES = (CLOSED, OURS, DEEP, ORACLE)
+MODES = (CLOSED, OURS, EXACT, FAST, DEEP, ORACLE)
 # What a model needs to be told when it is shown nothing; the wish for names and paths is the one of our own prompt.
 CLOSED_PROMPT = (
     "You answer questions about the source code of the Python library requests (the repository psf/requests, with its "
@@ -152,9 +157,21 @@ class Answering:
         self.by_mode: Mapping[str, Callable[[Item], Answer]] = {
             CLOSED: self.closed,
             OURS: lambda item: agent.ask(item.question, max_tokens=max_tokens),
+            EXACT: lambda item: self.read_as(item, EXACT),
+            FAST: lambda item: self.read_as(item, FAST),
             DEEP: lambda item: agent.ask(item.question, max_tokens=max_tokens, deep=True),
             ORACLE: self.oracle,
         }
+
+    def read_as(self, item: Item, reading: str) -> Answer:
+        """As ours, with one way of reading sources."""
+        llm = self._agent.llm
+        assert isinstance(llm, LlamaCpp)
+        before, llm.reading = llm.reading, reading
+        try:
+            return self._agent.ask(item.question, max_tokens=self._max_tokens)
+        finally:
+            llm.reading = before
 
     def oracle(self, item: Item) -> Answer:
         """The model with the gold answer's files to search in, which are never said to be about something else."""
@@ -308,6 +325,18 @@ def gaps(found: Mapping[str, Mapping[str, Sequence[float | None]]], mode: str) -
     return shares
 
 
+def points(found: Mapping[str, Mapping[str, Sequence[float | None]]]) -> dict[str, Interval]:
+    """What joining gains over reading every source in its place, in points of 100; each question a group of its own."""
+    told = {}
+    for name in GAPS:
+        pairs = zip(found[FAST][name], found[EXACT][name], strict=True)
+        whole = [(a, b) for a, b in pairs if a is not None and b is not None]
+        ours, theirs = ({str(n): [100 * pair[side]] for n, pair in enumerate(whole)} for side in range(2))
+        if whole:
+            told[name] = paired(ours, theirs)
+    return told
+
+
 def mean_of(values: Sequence[float | None]) -> float | None:
     """The mean over questions that have the measure, None when none has."""
     there = [value for value in values if value is not None]
@@ -326,6 +355,9 @@ def summary(found: Mapping[str, Mapping[str, Sequence[float | None]]]) -> dict[s
             mode: {name: asdict(share) if share else None for name, share in gaps(found, mode).items()}
             for mode in closing
         },
+        "fast_against_exact": {name: asdict(gain) for name, gain in points(found).items()}
+        if {FAST, EXACT} <= found.keys()
+        else {},
     }
 
 
@@ -347,6 +379,10 @@ def report(count: int, result: Mapping[str, Any]) -> str:
                 else "none to close: the oracle is not above the closed book"
             )
             lines.append(f"{mode}: share of the gap closed, {name}: {said}")
+    for name, gain in result["fast_against_exact"].items():
+        lines.append(
+            f"fast against exact, {name}: {gain['value']:+.1f} points [{gain['low']:+.1f}, {gain['high']:+.1f}]"
+        )
     return "\n".join(lines)
 
 
