@@ -19,6 +19,7 @@ from chains.reviewing.answers import NOT_THERE, NOT_TOUCHED, read_answer, sugges
 from chains.reviewing.changes import ReadChange
 from chains.reviewing.codec import report_from_data, report_to_data
 from chains.reviewing.context import ContextFinder
+from chains.reviewing.diff import hunks
 from chains.reviewing.prompt import answer_schema, hunk_prompt
 from chains.reviewing.reader import BELOW, ModelReader, ReaderOptions
 from chains.reviewing.risk import risk
@@ -293,6 +294,24 @@ def test_context_is_the_function_around_what_it_calls_and_who_calls_it(tmp_path:
     assert "def add_all(items):" in text and "app.py:5: return total([1])" in text
     assert "tests/test_lib.py:5" in text
     assert ContextFinder(None, 0).around(file, file.hunks[0]).blocks == ()
+
+
+def test_context_has_the_head_of_a_long_function_and_the_callers_in_its_own_file() -> None:
+    body = "".join(f"    value_{n} = {n}\n" for n in range(60))
+    text = f"def short(x):\n    return x\n\n\ndef long_one(first, second):\n{body}    return short(first)\n"
+    after = f"{text}\n\ndef caller():\n    return long_one(1, 2)\n"
+    before = after.replace("value_50 = 50", "value_50 = 51")
+    file = FileDiff("lib.py", "M", before, after, hunks(before, after), "python")
+    around = ContextFinder(None, 2_000).around(file, file.hunks[0])
+    blocks = "\n".join(around.blocks)
+    assert around.scope == "long_one" and around.start > 40
+    assert "lib.py:5:\ndef long_one(first, second):\n" in blocks and "value_20" not in blocks
+    assert f"lib.py:{len(after.splitlines())}: return long_one(1, 2)" in blocks
+    near = FileDiff(
+        "lib.py", "M", before, text, hunks(text.replace("value_58 = 58", "x = 1"), text), "python"
+    )
+    # What a line beside the change calls is shown too.
+    assert "def short(x):" in "\n".join(ContextFinder(None, 2_000).around(near, near.hunks[0]).blocks)
 
 
 # --- data --------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from indexers.languages import language_of
 from indexers.references import read_text
 from indexers.resolve import last_part
 
-# Lines around a hunk, lines of the function it stands in, and of a definition that it calls.
-_AROUND, _MOST_ENCLOSING, _MOST_CALLED = 3, 40, 14
+# Lines around a hunk, lines of the function it stands in, of that one's beginning where it is longer, and of a
+# definition that it calls.
+_AROUND, _MOST_ENCLOSING, _MOST_HEAD, _MOST_CALLED = 6, 40, 6, 14
 _DEFINITIONS, _CALLERS, _TESTS = 3, 3, 2
 # A name in more files than this is a word of the language.
 _MOST_FILES = 25
@@ -61,28 +62,31 @@ class ContextFinder:
     def _blocks(
         self, file: FileDiff, hunk: Hunk, facts: FileFacts, enclosing: Defined | None, shown: tuple[int, int]
     ) -> Iterator[str]:
+        if enclosing is not None and enclosing.start_line < shown[0]:
+            end = min(enclosing.start_line + _MOST_HEAD, shown[0])
+            yield _block(
+                f"{file.path}:{enclosing.start_line}", file.lines()[enclosing.start_line - 1 : end - 1]
+            )
         yield from self._called(file, hunk, facts, shown)
-        if enclosing is not None and self._tree is not None:
-            yield from self._users(file, last_part(enclosing.name))
+        if enclosing is not None:
+            yield from self._users(file, facts, last_part(enclosing.name), shown)
 
     def _called(self, file: FileDiff, hunk: Hunk, facts: FileFacts, shown: tuple[int, int]) -> Iterator[str]:
-        """The definitions of what the added lines call, those of the same file first."""
+        """The definitions of what the lines shown call: first what touched lines do, and those of the same file."""
         touched = set(hunk.touched)
-        names = [
-            reference.name
-            for reference in facts.references
-            if reference.kind == CALL
-            and touched.intersection(reference.lines)
-            and len(reference.name) >= _SHORTEST_NAME
-        ]
+        lines_of: dict[str, set[int]] = {}
+        for reference in facts.references:
+            here = {line for line in reference.lines if shown[0] <= line <= shown[1]}
+            if here and reference.kind == CALL and len(reference.name) >= _SHORTEST_NAME:
+                lines_of[reference.name] = lines_of.get(reference.name, set()) | here
         count = 0
-        for name in list(dict.fromkeys(names))[:_MOST_NAMES]:
+        for name in sorted(lines_of, key=lambda name: not touched & lines_of[name])[:_MOST_NAMES]:
             if count >= _DEFINITIONS:
                 return
-            here = [item for item in facts.defined if last_part(item.name) == name and not item.is_hidden]
-            if any(shown[0] <= item.line <= shown[1] for item in here):
+            own = [item for item in facts.defined if last_part(item.name) == name and not item.is_hidden]
+            if any(shown[0] <= item.line <= shown[1] for item in own):
                 continue
-            places = [(file.path, item, file.lines()) for item in here] or list(self._elsewhere(file, name))
+            places = [(file.path, item, file.lines()) for item in own] or list(self._elsewhere(file, name))
             if len(places) == 1:
                 path, item, lines = places[0]
                 count += 1
@@ -96,17 +100,19 @@ class ContextFinder:
                 if last_part(item.name) == name and not item.is_hidden:
                     yield path, item, text.split("\n")
 
-    def _users(self, file: FileDiff, name: str) -> Iterator[str]:
-        """Lines that call the function around the hunk: some of code, some of tests."""
+    def _users(self, file: FileDiff, facts: FileFacts, name: str, shown: tuple[int, int]) -> Iterator[str]:
+        """Lines that call the function around the hunk: some of code, some of tests, those of the same file first."""
         left = {False: _CALLERS, True: _TESTS}
         found: list[str] = []
-        for path, text in self._files_with(name, file).items():
-            lines = text.split("\n")
-            for reference in self._facts_of(path, text, language_of(path)).references:
-                if reference.name != name or reference.kind != CALL or not left[is_test(path)]:
+        texts = self._files_with(name, file).items()
+        others = (
+            (path, text.split("\n"), self._facts_of(path, text, language_of(path))) for path, text in texts
+        )
+        for path, lines, known in ((file.path, file.lines(), facts), *others):
+            for line in _calls(known, name):
+                if not left[is_test(path)] or (path == file.path and shown[0] <= line <= shown[1]):
                     continue
                 left[is_test(path)] -= 1
-                line = reference.lines[0]
                 found.append(f"{path}:{line}: {lines[line - 1].strip()[:_LONGEST_LINE]}")
         if found:
             yield f"Uses of {name}:\n" + "\n".join(found) + "\n"
@@ -123,6 +129,12 @@ class ContextFinder:
         if path not in self._facts:
             self._facts[path] = read_text(text, language) if text else FileFacts()
         return self._facts[path]
+
+
+def _calls(facts: FileFacts, name: str) -> list[int]:
+    """The lines that call a name."""
+    found = (r.lines for r in facts.references if r.name == name and r.kind == CALL)
+    return [line for lines in found for line in lines]
 
 
 def _stretch(hunk: Hunk, enclosing: Defined | None, count: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from chains.reviewing.types import FileDiff, Hunk
 from indexers.redact import redact
 
 # Part of every key under which a verdict is kept: raised when the prompt or the reading of its answer changes.
-VERSION = 1
+VERSION = 2
 CATEGORIES = ("logic", "error-handling", "security", "resource", "concurrency", "api")
 SEVERITIES = ("low", "medium", "high")
 # A line beyond this is data; it is not shown in part.
