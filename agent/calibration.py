@@ -9,6 +9,9 @@ from pathlib import Path
 from agent.paths import secure_directory, state_dir
 from indexers.git import Repository
 
+# Of fewer harmless commits none can be one false alarm in twenty.
+LEAST_HARMLESS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -22,6 +25,11 @@ class Calibration:
     found: int
     harmless: int
     alarmed: int
+
+    @property
+    def may_block(self) -> bool:
+        """Whether this is enough to have findings stop a commit: not where nothing was found, or little tried."""
+        return self.harmless >= LEAST_HARMLESS and self.found > self.alarmed
 
 
 def calibration_of(repository: Repository, model: str) -> Calibration | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from repos import commit, git, make_repo, write
 
+from agent.calibration import Calibration, calibration_of, keep
+from agent.cli import main
+from agent.review_model import options_of
 from chains.reviewing.replay import Judged, cases, interval, judged, threshold_for
 from chains.reviewing.types import Finding, Severity
 from indexers.git import Repository
@@ -71,3 +76,33 @@ def test_intervals_say_how_little_a_few_trials_tell() -> None:
     low, high = interval(8, 10)
     assert low == pytest.approx(0.490, abs=1e-3) and high == pytest.approx(0.943, abs=1e-3)
     assert interval(0, 20)[0] == 0.0 and interval(0, 20)[1] == pytest.approx(0.161, abs=1e-3)
+
+
+def test_only_a_model_that_was_mostly_right_may_stop_a_commit(repository: Repository) -> None:
+    right = Calibration(0.7, faults=20, found=5, harmless=20, alarmed=1)
+    keep(repository, "some/model", right)
+    assert calibration_of(repository, "some/model") == right and calibration_of(repository, "other") is None
+    assert options_of(right).most is Severity.HIGH and options_of(right).verify == 0.7
+    silent = Calibration(0.0, faults=20, found=0, harmless=20, alarmed=0)
+    hardly_tried = Calibration(0.0, faults=2, found=2, harmless=2, alarmed=0)
+    for found in (silent, hardly_tried, None):
+        assert options_of(found).most is Severity.MEDIUM
+
+
+@pytest.mark.model
+def test_calibrating_replays_history_and_keeps_what_it_found(
+    repository: Repository,
+    smollm_gguf: Path,
+    install_models: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install_models(smollm_gguf)
+    asked = ["review", "--calibrate", "--last", "4", "--repo", str(repository.root)]
+    assert main([*asked, "--model", "smollm2-135m-instruct", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["calibration"]["faults"] == 2 and told["calibration"]["harmless"] == 1
+    kept = calibration_of(repository, told["model"])
+    assert kept is not None and json.loads(Path(told["kept_in"]).read_text()) == told["calibration"]
+    assert main([*asked, "--model", "smollm2-135m-instruct"]) == 0
+    said = capsys.readouterr().out
+    assert "recall: " in said and "95 % interval" in said and "threshold: " in said and "stay advice" in said

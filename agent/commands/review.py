@@ -217,6 +217,11 @@ def run_calibration(
     for sentence in calibrate.sentences(found):
         output.line(sentence)
     output.line(f"threshold: {found.threshold:.3f}, for {measured[-1].model} in this repository")
+    if not found.may_block:
+        output.line(
+            "Its findings stay advice and stop no commit: that takes more faults found than false alarms, over "
+            f"{calibration.LEAST_HARMLESS} harmless commits or more."
+        )
     output.note(f"kept in {place}")
     return 0
 
