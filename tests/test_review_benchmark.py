@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_a_threshold_is_chosen_on_harmless_cases_and_scored_on_others() -> None:
     way, others = found[name]
     assert len(others) == 20 and sum(entry["is_fault"] for entry in others) == 10
     assert review_report.scored(others, way, 3)["false_alarms"] == 0.0
+
+
+def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
+    def by_probability(item: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+        return [("a.py", 1, item["p"])] if item["p"] else []
+
+    cases = [{"is_fault": True, "p": 0.9}, {"is_fault": True, "p": 0.0}, {"is_fault": False, "p": 0.4}]
+    assert review_report.area(cases, by_probability) == 0.5
+    assert review_report.area([*cases, {"is_fault": False, "p": 0.0}], by_probability) == 0.625
+    assert review_report.area(cases[:1], by_probability) == 0.5
 
 
 def test_the_report_is_written_with_the_commit_it_is_of(tmp_path: Path) -> None:

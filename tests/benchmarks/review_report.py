@@ -33,7 +33,12 @@ def report(paths: Sequence[Path], result: Path | None, near: int) -> int:
             figures.append(
                 {"set": kind, "model": model, "context": context, "way": name, **scored(on, way, near)}
             )
-        figures.append({"set": kind, "model": model, "context": context, "way": "time", **times(group)})
+        rest = {
+            **times(group),
+            "area_screen": area(group, _screen(0.0)),
+            "area_verify": area(group, _answers(0.0, 0.0)),
+        }
+        figures.append({"set": kind, "model": model, "context": context, "way": "time", **rest})
     for kind in ("quixbugs", "history"):
         shown = [item for item in figures if item["set"] == kind and item["way"] != "time"]
         if shown:
@@ -174,6 +179,19 @@ def times(group: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "unreadable": sum(bool(hunk["unreviewed"]) for hunk in asked),
         "findings": sum(len(hunk["findings"]) for hunk in asked),
     }
+
+
+def area(group: Sequence[Mapping[str, Any]], way: Way) -> float:
+    """How well the highest probability of a case tells faults from harmless ones: the area under the ROC curve.
+
+    It is the share of pairs in which the fault has the higher one, of equal ones half; 0.5 tells nothing.
+    """
+    best: dict[bool, list[float]] = {True: [], False: []}
+    for entry in group:
+        best[bool(entry["is_fault"])].append(max((item[2] for item in way(entry)), default=0.0))
+    pairs = [(fault, other) for fault in best[True] for other in best[False]]
+    won = sum((fault > other) + 0.5 * (fault == other) for fault, other in pairs)
+    return round(won / len(pairs), 3) if pairs else 0.5
 
 
 def _middle(values: Sequence[float]) -> float:
