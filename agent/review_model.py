@@ -27,8 +27,8 @@ NO_MODEL = "none"
 _FETCH = "none is installed; agent models pull NAME fetches one"
 # Context and prompt of one hunk, its answer and a second question fit.
 _N_CTX = 4_096
-# Taken unasked from this size on: of the 40 faults of QuixBugs Qwen2.5-Coder names none, neither the 0.5B nor the 1.5B,
-# and made to name one they tell no faulty program from a correct one (tests/benchmarks/review.py).
+# Taken unasked from this size on: of the faults of QuixBugs Qwen2.5-Coder names none, neither the 0.5B nor the 1.5B;
+# made to name some, they tell no change with a fault from a harmless one (tests/benchmarks/review.py).
 _LEAST_PARAMETERS = 3_000_000_000
 # Room for the head of every prompt and the last few hundred hunks of a small model.
 _KV_BYTES = 200_000_000

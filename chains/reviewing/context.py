@@ -69,7 +69,7 @@ class ContextFinder:
             )
         yield from self._called(file, hunk, facts, shown)
         if enclosing is not None:
-            yield from self._users(file, facts, last_part(enclosing.name), shown)
+            yield from self._users(file, last_part(enclosing.name), shown)
 
     def _called(self, file: FileDiff, hunk: Hunk, facts: FileFacts, shown: tuple[int, int]) -> Iterator[str]:
         """The definitions of what the lines shown call: first what touched lines do, and those of the same file."""
@@ -100,20 +100,22 @@ class ContextFinder:
                 if last_part(item.name) == name and not item.is_hidden:
                     yield path, item, text.split("\n")
 
-    def _users(self, file: FileDiff, facts: FileFacts, name: str, shown: tuple[int, int]) -> Iterator[str]:
+    def _users(self, file: FileDiff, name: str, shown: tuple[int, int]) -> Iterator[str]:
         """Lines that call the function around the hunk: some of code, some of tests, those of the same file first."""
         left = {False: _CALLERS, True: _TESTS}
         found: list[str] = []
-        texts = self._files_with(name, file).items()
-        others = (
-            (path, text.split("\n"), self._facts_of(path, text, language_of(path))) for path, text in texts
-        )
-        for path, lines, known in ((file.path, file.lines(), facts), *others):
-            for line in _calls(known, name):
-                if not left[is_test(path)] or (path == file.path and shown[0] <= line <= shown[1]):
-                    continue
-                left[is_test(path)] -= 1
-                found.append(f"{path}:{line}: {lines[line - 1].strip()[:_LONGEST_LINE]}")
+        for path, text in {file.path: file.after or "", **self._files_with(name, file)}.items():
+            room = left[is_test(path)]
+            if not room:
+                continue
+            lines = text.split("\n")
+            calls = [
+                line
+                for line in _calls(self._facts_of(path, text, file.language), name)
+                if path != file.path or not shown[0] <= line <= shown[1]
+            ][:room]
+            left[is_test(path)] -= len(calls)
+            found += [f"{path}:{line}: {lines[line - 1].strip()[:_LONGEST_LINE]}" for line in calls]
         if found:
             yield f"Uses of {name}:\n" + "\n".join(found) + "\n"
 

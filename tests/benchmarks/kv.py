@@ -39,7 +39,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from reporting import machine, table, write
+from reporting import machine, pyplot, table, write
 
 from chains.kv.layout import Repair
 from chains.kv.policy import AUTO, READINGS
@@ -222,17 +222,10 @@ def hit_rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Seconds to the first token by number of the question, and below it how much of each prompt was known."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("The plot needs matplotlib: pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     numbers = [row["number"] + 1 for row in rows]
     seconds = [row["first_token_seconds"] for row in rows]
     around = [median(seconds[max(0, at - 4) : at + 5]) for at in range(len(seconds))]
-    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True)
+    figure, (upper, lower) = pyplot().subplots(2, 1, figsize=(9, 6), sharex=True)
     upper.plot(numbers, seconds, "o", markersize=4, label="one question")
     upper.plot(numbers, around, label="median of nine")
     upper.set(ylabel="seconds to the first token", ylim=(0, None))

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _HERE = Path(__file__).parent
 _PACKAGES = ("agent", "chains", "indexers")
@@ -36,6 +37,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
     return "\n".join([drawn(head), f"|{rule}|", *map(drawn, rows)])
+
+
+def pyplot() -> Any:
+    """Matplotlib's drawing functions, without a window; only plots need it, so it is not installed with us."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("The plot needs matplotlib: pip install matplotlib") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def write(path: Path | None, report: Mapping[str, object]) -> None:

@@ -73,12 +73,9 @@ def ways(group: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Way, Sequence[Ma
 
 def _halves(group: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Two halves with as many faults in each, and as many harmless cases."""
-    halves: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
-    for is_fault in (True, False):
-        kind = sorted((e for e in group if e["is_fault"] is is_fault), key=lambda entry: str(entry["key"]))
-        for at, entry in enumerate(kind):
-            halves[at % 2].append(entry)
-    return halves
+    ordered = sorted(group, key=lambda entry: str(entry["key"]))
+    kinds = [[entry for entry in ordered if entry["is_fault"] is is_fault] for is_fault in (True, False)]
+    return [e for kind in kinds for e in kind[::2]], [e for kind in kinds for e in kind[1::2]]
 
 
 def _quiet_threshold(group: Sequence[Mapping[str, Any]], make: Callable[[float], Way]) -> float:

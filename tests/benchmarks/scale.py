@@ -176,15 +176,8 @@ def shown(runs: Mapping[int, Mapping[str, Any]]) -> str:
 
 def plot(runs: Mapping[int, Mapping[str, Any]], path: Path, title: str) -> None:
     """Seconds and peak memory against files, both axes logarithmic, with a line of what is linear."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("The plot needs matplotlib: pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     sizes = sorted(runs)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5))
+    figure, (left, right) = reporting.pyplot().subplots(1, 2, figsize=(11, 4.5))
     for row in ROWS:
         left.plot(sizes, [runs[size][row]["seconds"] for size in sizes], marker="o", label=row)
         right.plot(sizes, [runs[size][row]["peak_bytes"] / 1e6 for size in sizes], marker="o", label=row)
