@@ -42,6 +42,14 @@ class ReviewModelFile:
         self._settings = settings
         self._loaded: LlamaCpp | None = None
 
+    @property
+    def small(self) -> bool:
+        """Whether it is of a size that was seen to tell nothing by its reviews; false of a file that is damaged."""
+        try:
+            return is_small(self.path)
+        except ModelError:
+            return False
+
     def load(self) -> LlamaCpp:
         """The model with its weights."""
         if self._loaded is None:
@@ -75,20 +83,31 @@ def reader_for(
         model = installed(settings, name)
         if isinstance(model, Verdict):
             return model
-        return model.reader(repository, tree, options_of(calibration_of(repository, model.path.stem)))
+        found = calibration_of(repository, model.path.stem)
+        return model.reader(repository, tree, options_of(found, small=model.small))
 
     return make
 
 
-def options_of(calibration: Calibration | None) -> ReaderOptions:
+def options_of(calibration: Calibration | None, *, small: bool = False) -> ReaderOptions:
     """How to read: as measured on this repository, else as measured on others.
 
     Only where this repository's own history says that the model is mostly right may a finding of its stop a commit.
+
+    :param small: a second question changed nothing that such models find (tests/benchmarks/review.py), and takes a
+        fifth of a hunk's time: it is asked where a calibration says what its answer is worth.
     """
     if calibration is None:
-        return ReaderOptions()
+        return ReaderOptions(verify=None) if small else ReaderOptions()
     most = Severity.HIGH if calibration.may_block else ReaderOptions().most
     return ReaderOptions(verify=calibration.threshold, most=most)
+
+
+def is_small(path: Path) -> bool:
+    """Whether a model file has fewer weights than one needs to review unasked."""
+    from chains.models.gguf import read_gguf
+
+    return read_gguf(str(path)).parameter_count < _LEAST_PARAMETERS
 
 
 def identity_of(path: Path) -> str:
@@ -104,13 +123,12 @@ def _path(settings: Settings, name: str | None) -> Path | None:
     """
     from agent import models
     from agent.hardware import detect
-    from chains.models.gguf import read_gguf
 
     directories = [Path(directory) for directory in settings.models_dirs]
     wanted = name or settings.review_model or settings.model
     if wanted is None:
         best = models.choose_default(detect().memory_available, directories)
-        if best is not None and read_gguf(str(best.path)).parameter_count < _LEAST_PARAMETERS:
+        if best is not None and is_small(best.path):
             raise ModelError(
                 f"{best.base} is too small to review; --model {best.base} lets it try all the same"
             )

@@ -120,6 +120,10 @@ def test_a_model_too_small_to_review_is_taken_only_where_it_is_named(
         installed(Settings(model=str(smollm_gguf)), None),
     ):
         assert isinstance(named, ReviewModelFile) and named.path.samefile(smollm_gguf)
+        assert named.small
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"no GGUF at all")
+    assert not ReviewModelFile(damaged, Settings()).small
 
 
 def test_with_background_only_checks_run_before_the_commit(

@@ -89,6 +89,12 @@ def test_only_a_model_that_was_mostly_right_may_stop_a_commit(repository: Reposi
         assert options_of(found).most is Severity.MEDIUM
 
 
+def test_a_small_model_is_asked_twice_only_where_a_calibration_says_what_the_answer_is_worth() -> None:
+    calibrated = Calibration(0.7, faults=20, found=5, harmless=20, alarmed=1)
+    assert options_of(None).verify == 0.5 and options_of(None, small=True).verify is None
+    assert options_of(calibrated, small=True).verify == options_of(calibrated).verify == 0.7
+
+
 @pytest.mark.model
 def test_calibrating_replays_history_and_keeps_what_it_found(
     repository: Repository,
