@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.calibration import Calibration
 from agent.config import Settings
-from agent.review_model import installed
+from agent.review_model import installed, options_of
 from chains.review import Verdict
-from chains.reviewing.reader import ReaderOptions
 from chains.reviewing.replay import Case, Judged, cases, interval, judged, threshold_for
 from chains.reviewing.trees import RevisionTree
 from chains.reviewing.types import Finding
@@ -20,8 +19,6 @@ from indexers.git import Repository
 
 # A hunk that takes longer than this is given up.
 _HUNK_SECONDS = 300.0
-# Findings are asked about, and none is dropped for what came out.
-_EVERYTHING = ReaderOptions(verify=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,12 @@ def replayed(repository: Repository, settings: Settings, model: str | None, last
         raise ModelError(
             f"There is nothing to calibrate: {source.detail}.", "Fetch a model: agent models pull"
         )
+    # Read as a review reads; every finding is asked about, and none is dropped for what came out.
+    options = replace(options_of(None, small=source.small), verify=0.0)
     tip = repository.head()
     for case in cases(repository, tip, last // 2, last - last // 2) if tip else ():
         began = time.monotonic()
-        reader = source.reader(repository, RevisionTree(repository, case.revision), _EVERYTHING)
+        reader = source.reader(repository, RevisionTree(repository, case.revision), options)
         found: list[Finding] = []
         for file in case.files:
             for hunk in units(file):

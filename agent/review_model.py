@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,13 +95,15 @@ def options_of(calibration: Calibration | None, *, small: bool = False) -> Reade
 
     Only where this repository's own history says that the model is mostly right may a finding of its stop a commit.
 
-    :param small: a second question changed nothing that such models find (tests/benchmarks/review.py), and takes a
-        fifth of a hunk's time: it is asked where a calibration says what its answer is worth.
+    :param small: neither other code around a hunk nor a second question made the findings of such models any better
+        (tests/benchmarks/review.py), and they take a third of its time: the code is left out, and the question is asked
+        where a calibration says what its answer is worth.
     """
+    usual = ReaderOptions(verify=None, context_chars=0) if small else ReaderOptions()
     if calibration is None:
-        return ReaderOptions(verify=None) if small else ReaderOptions()
-    most = Severity.HIGH if calibration.may_block else ReaderOptions().most
-    return ReaderOptions(verify=calibration.threshold, most=most)
+        return usual
+    most = Severity.HIGH if calibration.may_block else usual.most
+    return replace(usual, verify=calibration.threshold, most=most)
 
 
 def is_small(path: Path) -> bool:

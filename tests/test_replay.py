@@ -89,10 +89,13 @@ def test_only_a_model_that_was_mostly_right_may_stop_a_commit(repository: Reposi
         assert options_of(found).most is Severity.MEDIUM
 
 
-def test_a_small_model_is_asked_twice_only_where_a_calibration_says_what_the_answer_is_worth() -> None:
+def test_a_small_model_reads_a_hunk_alone_and_is_asked_twice_only_after_a_calibration() -> None:
     calibrated = Calibration(0.7, faults=20, found=5, harmless=20, alarmed=1)
-    assert options_of(None).verify == 0.5 and options_of(None, small=True).verify is None
-    assert options_of(calibrated, small=True).verify == options_of(calibrated).verify == 0.7
+    large, small = options_of(None), options_of(None, small=True)
+    assert (large.verify, large.context_chars) == (0.5, 1_600)
+    assert (small.verify, small.context_chars) == (None, 0)
+    after = options_of(calibrated, small=True)
+    assert (after.verify, after.context_chars, after.most) == (0.7, 0, Severity.HIGH)
 
 
 @pytest.mark.model
