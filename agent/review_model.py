@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # What `review_model` says where the checks alone are wanted.
 NO_MODEL = "none"
-_FETCH = "none is installed; agent models pull NAME fetches one"
+_CHECKS_ALONE = f'review_model = "{NO_MODEL}" in your settings leaves it at the checks'
+_FETCH = f"none is installed; agent models pull NAME fetches one, {_CHECKS_ALONE}"
 # Context and prompt of one hunk, its answer and a second question fit.
 _N_CTX = 4_096
 # Taken unasked from this size on: of the faults of QuixBugs Qwen2.5-Coder names none, neither the 0.5B nor the 1.5B;
@@ -133,7 +134,7 @@ def _path(settings: Settings, name: str | None) -> Path | None:
         best = models.choose_default(detect().memory_available, directories)
         if best is not None and is_small(best.path):
             raise ModelError(
-                f"{best.base} is too small to review; --model {best.base} lets it try all the same"
+                f"{best.base} is too small to review; --model {best.base} lets it try all the same, {_CHECKS_ALONE}"
             )
         return best.path if best is not None else None
     path = models.find(wanted, directories)
