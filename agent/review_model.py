@@ -98,9 +98,9 @@ def options_of(calibration: Calibration | None, *, small: bool = False) -> Reade
 
     :param small: neither other code around a hunk nor a second question made the findings of such models any better
         (tests/benchmarks/review.py), and they take a third of its time: the code is left out, and the question is asked
-        where a calibration says what its answer is worth.
+        where a calibration says what its answer is worth. Nor is a fix worth asking for.
     """
-    usual = ReaderOptions(verify=None, context_chars=0) if small else ReaderOptions()
+    usual = ReaderOptions(verify=None, context_chars=0, suggest=False) if small else ReaderOptions()
     if calibration is None:
         return usual
     most = Severity.HIGH if calibration.may_block else usual.most

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,25 @@ def test_suggestions_apply_and_parse_or_are_dropped() -> None:
     assert good is not None and good.text == "    return values[0]"
     for bad in ("return values[0", "return values[1]", "", "a\nb", f'key = "{KEY}"'):
         assert suggestion_for(file, 2, bad) is None, bad
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [("return values[0]", "    return values[0]"), ("return (", None), ("", None)]
+)
+def test_a_fix_is_told_where_it_applies_and_parses(line: str, told: str | None) -> None:
+    judge = Judge(said(suggestion=line))
+    report = run(diff("a.py", OLD, NEW.replace("[-2]", "[-1]")), judge=judge)
+    [found] = report.findings
+    assert (found.suggestion and found.suggestion.text) == told
+    assert "suggestion" in str(judge.chat.seen[0])
+
+
+def test_who_wants_no_fix_asks_for_none() -> None:
+    judge = Judge()
+    make = partial(reader, judge, suggest=False)
+    [*_, report] = review(ReadChange("a change", (diff("a.py", OLD, NEW),)), Policy(), reader=make)
+    assert isinstance(report, ReviewReport) and report.outcome is Outcome.CLEAN
+    assert "suggestion" not in str(judge.chat.seen)
 
 
 # --- verdicts kept -----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 YES, NO = ("yes", "Yes"), ("no", "No")
 BELOW, UNLIKELY = "below the threshold", "in a hunk that looks fine"
 # Two findings of every field at its longest.
-_MAX_TOKENS = 320
+_MAX_TOKENS = 420
 _TOO_LARGE = "longer than a model can read at once"
 
 
@@ -57,13 +57,14 @@ class ReaderOptions:
     """How to read. Thresholds are probabilities from 0 to 1, None to do without that pass.
 
     `screen` is what a hunk must reach to be asked about at all, `verify` what a finding must reach to be told.
-    `most` caps the severity of what the model finds; `context_chars` is what other code may take of a prompt.
+    `most` caps the severity of what the model finds; `context_chars` is what other code may take of a prompt. `suggest`
+    asks for a line that mends a fault, which is told where it applies and parses.
     """
 
     screen: float | None = None
     verify: float | None = 0.5
     context_chars: int = 1_600
-    suggest: bool = False
+    suggest: bool = True
     most: Severity = Severity.MEDIUM
 
 
@@ -114,7 +115,7 @@ class ModelReader:
     def _asked(self, file: FileDiff, prompt: HunkPrompt, key: str, cancel: threading.Event) -> Verdict:
         if self._model is None:
             self._model = self._load()
-        messages = conversation(prompt)
+        messages = conversation(prompt, suggest=self._options.suggest)
         if self._options.screen is not None:
             likely = self._ask_yes(screen_messages(prompt), cancel)
             if cancel.is_set():
@@ -198,18 +199,25 @@ class ModelReader:
         options = self._options
         passes = f"{options.screen} {options.verify is not None} {options.suggest}"
         texts = texts_of(
-            prompt_text("review"), prompt_text("review_ask"), self._identity, passes, file.path, prompt.text
+            prompt_text("review"), _ask(options.suggest), self._identity, passes, file.path, prompt.text
         )
         return hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()
 
 
-def conversation(prompt: HunkPrompt) -> list[BaseMessage]:
-    """What the model is asked first. The head is the same for every hunk, and what follows begins with the hunk."""
+def _ask(suggest: bool) -> str:
+    return prompt_text("review_ask_fix" if suggest else "review_ask")
+
+
+def conversation(prompt: HunkPrompt, *, suggest: bool = False) -> list[BaseMessage]:
+    """What the model is asked first. The head is the same for every hunk, and what follows begins with the hunk.
+
+    :param suggest: for lines that mend the faults, too.
+    """
     from langchain_core.messages import HumanMessage, SystemMessage
 
     asked: list[str | dict[str, Any]] = [
         {"type": "text", "text": prompt.text + "\n\n"},
-        {"type": "text", "text": prompt_text("review_ask")},
+        {"type": "text", "text": _ask(suggest)},
     ]
     return [SystemMessage(prompt_text("review")), HumanMessage(content=asked)]
 
