@@ -20,6 +20,7 @@ from agent.paths import cache_dir, secure_directory
 from agent.review import Request, reports
 from chains.reviewing.codec import report_from_data, report_to_data
 from chains.reviewing.types import ReviewReport
+from indexers.atomic import write_whole
 from indexers.git import Repository
 from indexers.revisions import commit_id
 
@@ -77,9 +78,7 @@ def main(arguments: list[str]) -> None:
 def keep(repository: Repository, commit: str, report: ReviewReport) -> None:
     """Put a report where the next commit looks for it."""
     target = _directory(repository) / f"{commit}.json"
-    unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(report_to_data(report)), encoding="ascii")
-    unfinished.replace(target)
+    write_whole(target, json.dumps(report_to_data(report)).encode("ascii"))
 
 
 def waiting(repository: Repository) -> list[ReviewReport]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.paths import secure_directory, state_dir
 from chains.reviewing.types import Finding
+from indexers.atomic import write_whole
 from indexers.blobs import file_at
 from indexers.errors import UsageError
 from indexers.git import Repository
@@ -53,9 +54,8 @@ def accept(repository: Repository, path: Path | None, findings: Iterable[Finding
     )
     ordered = dict(sorted(entries.items(), key=lambda pair: (pair[1]["path"], pair[0])))
     text = json.dumps({"version": _VERSION, "accepted": ordered}, indent=2) + "\n"
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="ascii")
-    unfinished.replace(target)
+    # Part of the repository where the settings say so: as any file there is.
+    write_whole(target, text.encode("ascii"), 0o666)
     return target
 
 

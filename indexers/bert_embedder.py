@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from indexers.atomic import write_whole
+from indexers.cores import usable_cores
 from indexers.errors import ModelError
 from indexers.onnx_bert import GRAPH_VERSION, WEIGHTS, BertShape, build_graph
 from indexers.unit_vectors import REFETCH, WINDOW_TEXTS, cleaned, fingerprint_of, unit_rows
@@ -176,8 +176,8 @@ class Prepared:
             version=GRAPH_VERSION,
         )
         try:
-            _write_atomic(directory / "graph.onnx", graph)
-            _write_atomic(directory / "prepared.json", json.dumps(asdict(made)).encode())
+            write_whole(directory / "graph.onnx", graph)
+            write_whole(directory / "prepared.json", json.dumps(asdict(made)).encode())
         except OSError:
             pass  # A read-only or full model directory costs 0.6 s at each start, nothing else.
         return made, graph
@@ -261,13 +261,6 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         start += size
 
 
-def usable_cores() -> int:
-    """Cores this process may run on, which is less than the machine has under taskset or in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _sha256(path: Path) -> str:
     hashed = hashlib.sha256()
     try:
@@ -287,15 +280,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not readable JSON: {error}.", REFETCH) from error
     return values
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    """All of it or nothing; two processes writing the same thing do not meet."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

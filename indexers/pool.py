@@ -17,6 +17,7 @@ from typing import Any
 
 from indexers.children import Child, start_child
 from indexers.config import IndexConfig
+from indexers.cores import usable_cores
 from indexers.files import stat_file
 from indexers.patience import UNTRIED, Patience
 from indexers.reading import NO_STAT, Job, Reading
@@ -56,8 +57,7 @@ class _Worker:
 
 def worker_count() -> int:
     """One for each processor that we may use, up to a limit."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, MOST_WORKERS)
+    return min(usable_cores(), MOST_WORKERS)
 
 
 class Pool:

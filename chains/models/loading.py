@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 from chains.engine.library import supports_gpu
@@ -12,6 +11,7 @@ from chains.models.fit import Fit, Machine, Wishes, fit, gib, largest_context
 from chains.models.footprint import Footprint, of_file
 from chains.models.gguf import GgufInfo
 from chains.models.measure import gpus, measure
+from indexers.cores import usable_cores
 from indexers.errors import ModelError
 
 # Arithmetic is exact for Llama-like models; where others come this near to what is free, llama.cpp is asked.
@@ -57,7 +57,7 @@ def choose(
     options = LoadOptions(
         n_ctx=chosen.n_ctx,
         n_batch=chosen.n_batch,
-        n_threads=threads or cores(),
+        n_threads=threads or usable_cores(),
         n_gpu_layers=-1 if chosen.gpu_layers > chosen.layers else chosen.gpu_layers,
         flash_attn=wishes.flash_attn,
         rope_freq_base=rope,
@@ -157,8 +157,3 @@ def available_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
-
-
-def cores() -> int:
-    """What this process may use: a container's share, not the host's cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,8 +31,8 @@ import reporting
 from agent import Agent
 from agent.config import load_settings
 from agent.paths import models_dir
-from indexers import embedding
-from indexers.bert_embedder import BertEmbedder
+from indexers.bert_embedder import BATCH_TOKENS, DOCUMENT_TOKENS, BertEmbedder, _batches
+from indexers.cores import usable_cores
 from indexers.reading import embed_text
 
 _SIDE, _PRODUCTS = 1_024, 12
@@ -83,10 +83,10 @@ def main() -> int:
     texts = texts_of(args.repo.resolve(), args.texts)
     embedder = BertEmbedder(directory)
     engine = embedder._load()
-    lengths = [len(row) for row in engine.encode(texts, embedding.DOCUMENT_TOKENS)]
+    lengths = [len(row) for row in engine.encode(texts, DOCUMENT_TOKENS)]
     padded = sum(
         len(batch) * max(sorted(lengths)[i] for i in batch)
-        for batch in embedding._batches(sorted(lengths), embedding.BATCH_TOKENS)
+        for batch in _batches(sorted(lengths), BATCH_TOKENS)
     )
     needed = operations(lengths, json.loads((directory / "config.json").read_text(encoding="utf-8")))
     embedder.embed_documents(texts[:8])
@@ -96,7 +96,7 @@ def main() -> int:
         wall, cpu = time.perf_counter(), time.process_time()
         embedder.embed_documents(texts)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        cores = embedding.usable_cores()
+        cores = usable_cores()
         rounds.append(
             {
                 "tokens_a_second": sum(lengths) / wall,
@@ -112,7 +112,7 @@ def main() -> int:
     report = {
         **reporting.machine(),
         "load": os.getloadavg(),
-        "cores": embedding.usable_cores(),
+        "cores": usable_cores(),
         "texts": len(texts),
         "tokens": sum(lengths),
         "padded": padded / sum(lengths),
