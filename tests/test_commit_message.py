@@ -50,6 +50,13 @@ def test_subjects_that_end_with_a_period() -> None:
     assert style_of(LOWER).period and '"."' in style_of(LOWER).grammar()
 
 
+@pytest.mark.parametrize("begin", ["Исправить", "[docs] Mend", "✨ Add", "修正"])
+def test_subjects_that_begin_with_anything_but_a_latin_letter(begin: str) -> None:
+    style = style_of([f"{begin} one thing", f"{begin} another thing", "Plain words here"])
+    assert style.free and "[A-Z]" not in style.grammar()
+    assert not style_of(["Mend one thing", "Add another", f"{begin} a third"]).free
+
+
 def test_without_a_history() -> None:
     assert style_of([]) == Style() and style_of(["Merge x"]) == Style()
 

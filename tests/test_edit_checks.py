@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from repos import make_repo
 
 from chains.writing.edit_checks import errors_in, static_checks, undefined_in
 from chains.writing.edits import FileChange, FileState
-from chains.writing.imports import import_for, import_row, missing_imports
+from chains.writing.imports import import_for, import_rows, missing_imports
+from chains.writing.material import Material
+from indexers.git import Repository
 
 BEFORE = (
     "import os\n\n\ndef f(x):\n    return os.fspath(x)\n\n\nclass A:\n    def g(self):\n        return f(1)\n"
@@ -102,9 +107,39 @@ def test_binary_and_broken_bytes_are_no_error() -> None:
     assert errors_in("x", "no-such-language") is None and undefined_in("def (") == {}
 
 
-def test_where_imports_go() -> None:
-    assert import_row('"""Doc."""\n\nimport os\nfrom a import (\n    b,\n)\n\nx = 1\n') == 7
-    assert import_row('"""Doc."""\nx = 1\n') == 2 and import_row("x = 1\n") == 1 and import_row("def (") == 1
+FUTURE = "from __future__ import annotations"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('"""Doc."""\n\nimport os\nfrom a import (\n    b,\n)\n\nx = 1\n', {FUTURE: 2, "import json": 7}),
+        ('"""Doc."""\nx = 1\n', {FUTURE: 2, "import json": 2}),
+        ("x = 1\n", {FUTURE: 1, "import json": 1}),
+        ("def (", {FUTURE: 1, "import json": 1}),
+        ("#!/usr/bin/env python3\n# -*- coding: latin-1 -*-\nx = 1\n", {FUTURE: 3, "import json": 3}),
+        ("# Licence\n# of all this\n\nx = 1\n", {FUTURE: 3, "import json": 3}),
+        ("# about x\nx = 1\n", {FUTURE: 1, "import json": 1}),
+        (f"{FUTURE}\nimport os\n", {"import json": 3}),
+        # One that stands below definitions is too late for what decorates them.
+        ("import os\n\n\ndef f():\n    pass\n\n\nimport late\n", {FUTURE: 1, "import json": 2}),
+    ],
+)
+def test_where_imports_go(text: str, rows: dict[str, int]) -> None:
+    found = {line: row for row, group in import_rows(text, list(rows)) for line in group}
+    assert found == rows
+    if "def (" not in text:
+        lines = text.split("\n")
+        for row, group in sorted(import_rows(text, list(rows)), reverse=True):
+            lines[row - 1 : row - 1] = group
+        compile("\n".join(lines), "", "exec")
+
+
+@pytest.mark.parametrize(
+    "code", ["def g(a, a):\n    pass\n", "nonlocal x\n", "return 1\n", "def g():\n    await f()\n", "break\n"]
+)
+def test_what_the_compiler_refuses_does_not_parse(code: str) -> None:
+    assert failed(change(code)) == ["parses", "keeps definitions"] or "parses" in failed(change(code))
 
 
 def test_which_imports_are_missing() -> None:
@@ -118,3 +153,26 @@ def test_imports_of_the_standard_library() -> None:
     assert import_for("json", "a.py", None) == "import json"
     assert import_for("Path", "a.py", None) == "from pathlib import Path"
     assert import_for("unheard_of", "a.py", None) == ""
+
+
+def test_a_relative_import_of_nothing_is_told(tmp_path: Path) -> None:
+    files = {"p/__init__.py": "", "p/a.py": "x = 1\n", ".gitignore": "_version.py\n"}
+    root = make_repo(tmp_path / "r", files)
+    (root / "p/_version.py").write_text("version = 1\n")
+    material = Material(Repository.discover(root), lambda _: ((), False))
+
+    def told(code: str, *more: FileChange) -> list[str]:
+        checks = static_checks([change(code, None, "p/b.py"), *more], material.has_name)
+        return [check.detail for check in checks if check.failed]
+
+    assert told("from .nowhere import thing\n") == ["p/b.py: .nowhere has no 'thing'"]
+    assert told("from .a import y\n") == ["p/b.py: .a has no 'y'"]
+    for fine in (
+        "from .a import x\n",
+        "from . import a\n",
+        "from ._version import version\n",
+        "import nowhere\n",
+    ):
+        assert told(fine) == []
+    # One that comes with the same change.
+    assert told("from .new import thing\n", change("thing = 1\n", None, "p/new.py")) == []

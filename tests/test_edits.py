@@ -43,6 +43,36 @@ def test_only_the_lines_named_change(data: bytes, expected: bytes) -> None:
     assert replace(data, 2, 2, "X\r\nY") == expected
 
 
+def test_a_file_is_written_in_the_encoding_that_it_declares() -> None:
+    data = b"# -*- coding: latin-1 -*-\nx = 1\n"
+    assert replace(data, 2, 2, "x = '\u00e9'\n") == b"# -*- coding: latin-1 -*-\nx = '\xe9'\n"
+    with pytest.raises(EditError, match="iso8859-1"):
+        replace(data, 2, 2, "x = '\u20ac'\n")
+    japanese = "#!/usr/bin/python\n# coding: euc-jp\nx = '\u65e5'\ny = 1\n".encode("euc-jp")
+    assert replace(japanese, 4, 4, "y = '\u672c'\n").decode("euc-jp").endswith("y = '\u672c'\n")
+    # What nobody knows, or would change plain ASCII, or is not true, is not believed.
+    for wrong in (b"# coding: no-such\n", b"# coding: utf-16\n", b"# coding: ascii\ny = '\xc3\xa9'\n"):
+        assert Text.of(wrong).encoding == "utf-8"
+
+
+def test_lines_that_stay_keep_their_ends_where_the_place_has_two() -> None:
+    data = b"a\r\nb\nc\r\nd\r\n"
+    assert replace(data, 1, 4, "a\nb\nX\nd\n") == b"a\r\nb\nX\r\nd\r\n"
+    assert replace(b"a\rb\nc\n", 1, 1, "a\rX\n") == b"a\rX\nc\n"
+
+
+def test_of_two_inserts_at_one_place_the_later_stands_below() -> None:
+    for data, at in ((b"a\nb\n", 2), (b"a\nb\n", 3), (b"a\r\nb", 3), (b"", 1)):
+        edits = [Edit(Kind.INSERT, "f", at, text=text, blob=blob_id(data)) for text in ("1\n", "2\n")]
+        assert [line for line in edited(data, edits).split() if line.isdigit()] == [b"1", b"2"]
+    data = b"a\r\nb"
+    both = [
+        Edit(Kind.REPLACE, "f", 2, 2, "X\n", blob_id(data)),
+        Edit(Kind.INSERT, "f", 3, text="Y\n", blob=blob_id(data)),
+    ]
+    assert edited(data, both) == b"a\r\nX\r\nY"
+
+
 @pytest.mark.parametrize(
     ("data", "start", "end", "text", "expected"),
     [

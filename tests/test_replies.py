@@ -212,3 +212,33 @@ def test_loops(text: str, expected: bool) -> None:
 )
 def test_paths_in_requests(request_: str, paths: list[str]) -> None:
     assert paths_in(request_) == paths
+
+
+QUERY = (
+    'def q(self):\n    """Doc.\n\n    More.\n    """\n    sql = """\nselect *\n  from t\n"""\n    return sql'
+)
+
+
+def shifted(code: str, margin: str) -> str:
+    """Code with a margin, its strings as they are."""
+    own = ("select *", "  from t", '"""')
+    return "\n".join(line if line in own or not line else margin + line for line in code.split("\n"))
+
+
+@pytest.mark.parametrize("margin", ["", "    "])
+def test_what_stands_inside_a_string_is_not_moved(margin: str) -> None:
+    original = shifted(QUERY, "    ")
+    new = QUERY.replace("self", "self, n")
+    # Whether the model wrote the margin or not.
+    assert fitted(shifted(new, margin), original, None, "python").code == shifted(new, "    ")
+    tabbed = "\tdef q(self):\n\t\treturn 1"
+    assert "\n  from t\n" in fitted(new, tabbed, None, "python").code
+    script = "function f() {\n  return `\na\n    ${x}\n`\n}"
+    found = fitted(script, "  function f() {\n    return 1\n  }", None, "javascript").code
+    assert found == "  function f() {\n    return `\na\n    ${x}\n`\n  }"
+
+
+def test_a_string_that_the_model_moved_with_its_code_is_moved_back() -> None:
+    original = '    def q(self):\n        return """\n        a\n        """'
+    written = 'def q(self, n):\n    return """\n    a\n    """'
+    assert fitted(written, original, None, "python").code == original.replace("self", "self, n")

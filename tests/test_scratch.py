@@ -118,3 +118,31 @@ def test_python_finds_the_copy_and_git_variables_stay_out(tmp_path: Path) -> Non
     given = {**os.environ, "GIT_DIR": "/nowhere", "AGENT_HOME": "/nowhere"}
     program = "import agent, os; print(agent.here, 'GIT_DIR' in os.environ, 'AGENT_HOME' in os.environ)"
     assert run(python(program), tmp_path, 60.0, given).output == "True False False\n"
+
+
+def test_nothing_that_a_command_builds_or_links_leads_out_of_the_copy(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n", "d/b.py": "y = 1\n", ".gitignore": "target\n"})
+    (root / "target").mkdir()
+    (root / "target/keep").write_text("built\n")
+    (root / "file").symlink_to(root / "a.py")
+    (root / "directory").symlink_to(root / "d")
+    git(root, "add", "-A")
+    program = (
+        "import os, pathlib\n"
+        "os.makedirs('target', exist_ok=True)\n"
+        "for name in ('target/keep', 'file', 'directory/b.py'): pathlib.Path(name).write_text('draft')"
+    )
+    with scratch_copy(Repository.discover(root), []) as place:
+        assert run(python(program), place, 60.0, dict(os.environ)).ok
+        assert (place / "a.py").read_text() == "draft"
+    assert (root / "a.py").read_text() == "x = 1\n" and (root / "d/b.py").read_text() == "y = 1\n"
+    assert (root / "target/keep").read_text() == "built\n"
+
+
+def test_a_command_that_writes_without_end_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chains.writing.scratch._MOST_WRITTEN", 1 << 20)
+    began = time.monotonic()
+    ran = run(python("while True: print('x' * 10_000)"), tmp_path, 600.0, dict(os.environ))
+    assert ran.status is None and time.monotonic() - began < 60

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _CONVENTIONAL = re.compile(r"([a-z]{2,12})(\([\w./ -]{1,30}\))?!?: \S")
-_PREFIX = re.compile(r"([\w./-]{2,24}): \S")
 _LEAST, _MOST, _USUAL = 30, 100, 72
 _SHARE = 0.6
 _TYPES = ("feat", "fix", "docs", "style", "refactor", "perf", "test", "build", "ci", "chore", "revert")
@@ -21,7 +20,8 @@ _ISSUE = re.compile(r"\s*\(?(?:#\d+|GH-\d+)\)?\.?$")
 class Style:
     """`types` begin a subject, before a colon, and are empty where subjects have none; `longest` is in characters.
 
-    `scoped` allows a scope in brackets behind the type.
+    `scoped` allows a scope in brackets behind the type; `free` any first character, as where subjects begin with a tag
+    in brackets, a sign or another script's letters.
     """
 
     subjects: tuple[str, ...] = ()
@@ -29,11 +29,12 @@ class Style:
     scoped: bool = False
     capital: bool = True
     period: bool = False
+    free: bool = False
     longest: int = _USUAL
 
     def grammar(self) -> str:
         """GBNF of one subject in this style."""
-        first = "[A-Z]" if self.capital else "[a-z]"
+        first = r"[^\n\x00-\x20\x7F]" if self.free else "[A-Z]" if self.capital else "[a-z]"
         inner = r"[^\n\x00-\x1F\x7F]"
         last = '"."' if self.period else r"[^\n\x00-\x20\x7F.,;:]"
         text = f"{first} {inner}{{4,{max(8, self.longest - 8)}}} {last}"
@@ -61,12 +62,13 @@ def style_of(messages: Sequence[str]) -> Style:
         for subject in written
     ]
     initial = [text[0] for text in rest if text[:1].isalpha()]
+    free = sum(text[:1].isascii() and text[:1].isalpha() for text in rest) < (1 - _SHARE) * len(rest)
     capital = sum(char.isupper() for char in initial) * 2 >= len(initial)
     period = sum(subject.endswith(".") for subject in written) > _SHARE * len(written)
     lengths = sorted(len(subject) for subject in written)
     longest = min(_MOST, max(_LEAST, lengths[int(0.9 * (len(lengths) - 1))]))
     scoped = conventional and sum(bool(match[2]) for match in typed) >= len(typed) / 3
-    return Style(tuple(written), types, scoped, capital, period, max(longest, 50))
+    return Style(tuple(written), types, scoped, capital, period, free, max(longest, 50))
 
 
 def tidied(text: str, style: Style) -> str:

@@ -10,7 +10,7 @@ from chains.writing.choosing import Target
 from chains.writing.edit_checks import undefined_names
 from chains.writing.edits import Edit, FileChange, FileState, Kind, Text, changes_of
 from chains.writing.fitting import fitted
-from chains.writing.imports import import_for, import_row, missing_imports
+from chains.writing.imports import import_for, import_rows, missing_imports
 from chains.writing.replies import margin_of
 from indexers.languages import language_of
 
@@ -124,17 +124,9 @@ def _import_edits(
             continue
         text = Text.of(files[path].data).text
         missing = missing_imports(text, lines)
-        if missing:
-            row = import_row(text)
-            found.append(
-                Edit(
-                    Kind.INSERT,
-                    path,
-                    row,
-                    text="".join(f"{line}\n" for line in missing),
-                    blob=files[path].blob,
-                )
-            )
+        for row, group in import_rows(text, missing):
+            new = "".join(f"{line}\n" for line in group)
+            found.append(Edit(Kind.INSERT, path, row, text=new, blob=files[path].blob))
     return found
 
 
@@ -144,11 +136,13 @@ def _into_new_files(edits: Sequence[Edit], imports: Mapping[str, Sequence[str]])
     for edit in edits:
         lines = imports.get(edit.path, ()) if edit.kind is Kind.CREATE else ()
         missing = missing_imports(edit.text, lines) if lines else []
+        rows = edit.text.split("\n")
+        # From the end, so that the rows above stay true.
+        for row, group in sorted(import_rows(edit.text, missing), reverse=True):
+            at = row - 1
+            rows[at:at] = [*group, *([""] if at == 0 else [])]
         if missing:
-            rows = edit.text.split("\n")
-            at = import_row(edit.text) - 1
-            text = "\n".join([*rows[:at], *missing, *([""] if at == 0 else []), *rows[at:]])
-            edit = Edit(Kind.CREATE, edit.path, text=text)
+            edit = Edit(Kind.CREATE, edit.path, text="\n".join(rows))
         found.append(edit)
     return found
 

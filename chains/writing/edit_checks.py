@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from chains.writing.edits import FileChange, FileState, Text
@@ -44,7 +46,8 @@ def static_checks(
     parsed = [problem for change in changes for problem in _worse(change)]
     missing = [problem for change in changes for problem in new_undefined(change)]
     if exists is not None:
-        missing += [problem for change in changes for problem in _imports_nothing(change, exists)]
+        made = _made(changes)
+        missing += [problem for change in changes for problem in _imports_nothing(change, exists, made)]
     lost = [] if removes else _lost(changes)
     return [
         Check(PARSES, not parsed, "; ".join(parsed[:_MOST_TOLD])),
@@ -107,48 +110,13 @@ def _python_error(text: str) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+            # Not only parsed: the compiler refuses a stray `return`, two arguments of one name and more.
+            compile(text, "<draft>", "exec", dont_inherit=True)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
         return str(error)
-    return misplaced(tree, "module")
-
-
-_LOOPS = (ast.For, ast.AsyncFor, ast.While)
-_ASYNC = (ast.Await, ast.AsyncFor, ast.AsyncWith)
-
-
-def misplaced(node: ast.AST, inside: str, *, loop: bool = False) -> str | None:
-    """What Python's parser lets pass and its compiler refuses: `await` in a plain function, a stray `return`.
-
-    :param inside: module, class, function or coroutine.
-    """
-    pending = [(child, inside, loop) for child in ast.iter_child_nodes(node)]
-    while pending:
-        child, where, looping = pending.pop()
-        wrong = _wrong(child, where, looping)
-        if wrong:
-            return f"line {getattr(child, 'lineno', 0)}: {wrong}"
-        if isinstance(child, ast.AsyncFunctionDef):
-            where, looping = "coroutine", False
-        elif isinstance(child, ast.FunctionDef | ast.Lambda):
-            where, looping = "function", False
-        elif isinstance(child, ast.ClassDef):
-            where, looping = "class", False
-        looping = looping or isinstance(child, _LOOPS)
-        pending += [(grandchild, where, looping) for grandchild in ast.iter_child_nodes(child)]
     return None
-
-
-def _wrong(node: ast.AST, where: str, looping: bool) -> str:
-    if isinstance(node, _ASYNC) and where != "coroutine":
-        return "'await', 'async for' and 'async with' need an async function"
-    if isinstance(node, ast.Return) and where not in ("function", "coroutine"):
-        return "'return' outside function"
-    if isinstance(node, ast.Break | ast.Continue) and not looping:
-        return "'break' or 'continue' outside loop"
-    return ""
 
 
 def _json_error(text: str) -> str | None:
@@ -231,8 +199,8 @@ def new_undefined(change: FileChange) -> list[str]:
     return [f"{change.path}: the name {name!r} is not defined" for name in undefined_names(change)]
 
 
-def _imports_nothing(change: FileChange, exists: Callable[[str, str], bool]) -> list[str]:
-    """Imports of names that the repository's own modules do not have."""
+def _imports_nothing(change: FileChange, exists: Callable[[str, str], bool], made: set[str]) -> list[str]:
+    """Imports of names that the repository's own modules do not have; `made` are modules that come with the change."""
     before, after = (
         _imported(text_in(change.before), change.path),
         _imported(text_in(change.after), change.path),
@@ -241,8 +209,14 @@ def _imports_nothing(change: FileChange, exists: Callable[[str, str], bool]) -> 
     return [
         f"{change.path}: {item.partition(':')[0]} has no {item.partition(':')[2]!r}"
         for item in new
-        if not exists(change.path, item)
+        if not made & set(re.split(r"[.:]", item)) and not exists(change.path, item)
     ]
+
+
+def _made(changes: Sequence[FileChange]) -> set[str]:
+    """The names by which new files can be imported."""
+    paths = [PurePosixPath(change.path) for change in changes if change.before is None]
+    return {path.parent.name if path.stem == "__init__" else path.stem for path in paths}
 
 
 def _imported(text: str | None, path: str) -> list[str]:

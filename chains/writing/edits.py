@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from enum import Enum
 
 from indexers.errors import AgentError
@@ -19,6 +21,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+# A file that says how it is encoded, in its first two lines (PEP 263; editors read the same).
+_DECLARED = re.compile(rb"[ \t\f]*(?:#|//|;|%|\"|\.\.|<!--).{0,200}?coding[:=][ \t]*([-\w.]{1,40})")
 
 
 class EditError(AgentError):
@@ -102,12 +108,14 @@ class Text:
         """
         mark, encoding = next(((m, e) for m, e in _MARKS if data.startswith(m)), (b"", ""))
         body = data[len(mark) :]
-        for name in (encoding,) if encoding else ("utf-8", "cp1252", "latin-1"):
+        guessed = (*_declared(body), "utf-8", "cp1252", "latin-1")
+        for name in (encoding,) if encoding else guessed:
             try:
                 text = body.decode(name)
-            except UnicodeDecodeError:
+                same = text.encode(name) == body
+            except UnicodeError:
                 continue
-            if "\0" not in text and text.encode(name) == body:
+            if "\0" not in text and same:
                 return cls(tuple(text.split("\n")), name, mark)
         raise EditError("The file is binary, or its text cannot be read without loss.")
 
@@ -153,6 +161,17 @@ class Text:
             ) from None
 
 
+def _declared(body: bytes) -> tuple[str, ...]:
+    """The encoding that a file says it has, where there is such a one and it leaves ASCII as it is."""
+    found = next((match for line in body.split(b"\n", 2)[:2] if (match := _DECLARED.match(line))), None)
+    try:
+        info = codecs.lookup(found[1].decode("ascii")) if found else None
+        plain = info is not None and "a~\n".encode(info.name) == b"a~\n"
+    except (LookupError, UnicodeError):
+        return ()
+    return (info.name,) if info is not None and plain else ()
+
+
 def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
     """A file's bytes with the lines of these edits replaced or inserted, everything else as it was.
 
@@ -161,7 +180,10 @@ def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
     original, blob = Text.of(data), blob_id(data)
     lines, below = list(original.lines), len(original.lines) + 1
     # From the end, so that line numbers above stay true; of two at one place the later one stands below.
-    for edit in sorted(edits, key=lambda edit: (edit.start_line, edit.end_line), reverse=True):
+    listed = list(edits)
+    ordered = sorted((edit.start_line, edit.end_line, number) for number, edit in enumerate(listed))
+    for *_, number in reversed(ordered):
+        edit = listed[number]
         if edit.blob != blob:
             raise EditError(
                 f"{edit.path} has changed since it was read.", "Ask again: the edit is for other text."
@@ -179,10 +201,12 @@ def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
 
 def _put(lines: list[str], original: Text, edit: Edit, start: int, end: int) -> None:
     """Replace lines `start` to `end` of the list in place; the end of the file stays ended as it was."""
-    text = edit.text.replace("\r\n", "\n").replace("\r", "\n")
+    text = edit.text.replace("\r\n", "\n")
     back = original.return_at(start, end)
-    added = [line + back for line in text.removesuffix("\n").split("\n")] if text else []
-    at_end = not original.ends_with_newline and end >= original.count
+    new = text.removesuffix("\n").split("\n") if text else []
+    added = _ended(new, original.lines[start - 1 : end], back)
+    # What was put behind the last line already ends the file.
+    at_end = not original.ends_with_newline and end >= original.count and len(lines) == len(original.lines)
     while at_end and added and added[-1] in ("", "\r"):
         # A blank last line would be a line end.
         del added[-1]
@@ -191,12 +215,19 @@ def _put(lines: list[str], original: Text, edit: Edit, start: int, end: int) -> 
         added[-1] = added[-1].removesuffix("\r")
         if edit.kind is Kind.INSERT and lines[start - 2 : start - 1] and start > original.count:
             lines[start - 2] += back
-    if start > original.count and original.ends_with_newline:
-        lines[-1:] = [*added, ""]
-    else:
-        lines[start - 1 : end] = added
-        if not lines:
-            lines.append("")
+    lines[start - 1 : end] = added
+    if not lines:
+        lines.append("")
+
+
+def _ended(new: Sequence[str], old: Sequence[str], back: str) -> list[str]:
+    """New lines with `back` behind each; where the old ones end in two ways, those that stay keep theirs."""
+    added = [line + back for line in new]
+    if len({line.endswith("\r") for line in old}) > 1:
+        plain = [line.removesuffix("\r") for line in old]
+        for here, there, size in SequenceMatcher(None, plain, new, autojunk=False).get_matching_blocks():
+            added[there : there + size] = old[here : here + size]
+    return added
 
 
 def changes_of(edits: Sequence[Edit], files: Mapping[str, FileState]) -> list[FileChange]:

@@ -12,6 +12,11 @@ from indexers.syntax import parse
 
 _IMPORT = re.compile(r"(?:import|from)\s")
 _TAB_WIDTH = 4
+# Stands before a line while its margin must not be touched. No text has it: Unicode keeps it free for such uses.
+_HELD = "\ufdd0"
+_STRINGS = re.compile(r"string|heredoc|template|text_block")
+# Where a string stands that nobody takes the value of: a docstring.
+_STATEMENTS = ("expression_statement", "block", "module")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +33,70 @@ def fitted(written: str, original: str, region: Region | None, language: str) ->
     :param original: the lines of the place as they are, or of the one that an addition follows.
     :param region: the definition that was to be rewritten; None where new code was asked for.
     """
-    code = written.strip("\n").rstrip()
-    code = without_margin(code, margin_of(code))
+    margin = _margin_of(original, language)
+    code = _holding(written.strip("\n").rstrip(), original, margin, language)
+    code = _at_the_left(code)
     if language == "python":
         code, imports = _imports_apart(code, original)
     else:
         imports = ()
     if region is not None and region.kind != "lines":
         code = _only(code, region, language)
-    code = without_margin(code, margin_of(code))
-    code = _indented_like(code, original)
-    return Fitted(with_margin(code, margin_of(original)), imports)
+    code = _indented_like(_at_the_left(code), original)
+    lines = with_margin(code, margin).split("\n")
+    return Fitted("\n".join(line.removeprefix(f"{margin}{_HELD}") for line in lines), imports)
+
+
+def _at_the_left(code: str) -> str:
+    """The code without the margin of the lines that are not held."""
+    return without_margin(
+        code, margin_of("\n".join(ln for ln in code.split("\n") if not ln.startswith(_HELD)))
+    )
+
+
+def _margin_of(text: str, language: str) -> str:
+    """The margin of a text but for lines that begin inside a string."""
+    inside = _inside_strings(text, language)
+    return margin_of("\n".join(line for row, line in enumerate(text.split("\n")) if row not in inside))
+
+
+def _holding(code: str, original: str, margin: str, language: str) -> str:
+    """The code with a mark before each line that begins inside a string, where another margin would be another value.
+
+    Not where the model shifted the string with its code: the original has that line at its place then.
+    """
+    inside, own = _inside_strings(code, language), _margin_of(code, language)
+    known = frozenset(original.split("\n"))
+
+    def stays(line: str) -> bool:
+        if own == margin:
+            return not line.startswith(own)
+        return line in known or margin + line.removeprefix(own) not in known
+
+    lines = code.split("\n")
+    return "\n".join(
+        _HELD + line if row in inside and line.strip() and stays(line) else line
+        for row, line in enumerate(lines)
+    )
+
+
+def _inside_strings(text: str, language: str) -> frozenset[int]:
+    """The rows (from 0) that begin inside a string, other than one that documents what it stands in."""
+    tree = parse(text, language)
+    if tree is None:
+        return frozenset()
+    rows: set[int] = set()
+    pending = [tree.root]
+    while pending:
+        node = pending.pop()
+        first, last = node.start_point.row, node.end_point.row
+        if first == last:
+            continue
+        if not _STRINGS.search(node.type):
+            pending.extend(node.children)
+        elif node.parent is None or node.parent.type not in _STATEMENTS:
+            rows.update(range(first + 1, last + 1))
+    return frozenset(rows)
 
 
 def _imports_apart(code: str, original: str) -> tuple[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ _KNOWN = {
     "BytesIO": "io",
 }
 _MOST_USES = 200
+_FUTURE = "from __future__ "
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FOR_MACHINES = re.compile(r"#!|#.*?coding[:=]")
 
 
 def import_for(name: str, path: str, relations: Relations | None) -> str:
@@ -46,19 +50,51 @@ def import_for(name: str, path: str, relations: Relations | None) -> str:
     return f"from {_KNOWN[name]} import {name}" if name in _KNOWN else ""
 
 
-def import_row(text: str) -> int:
-    """The line (1-based) before which an import goes: behind the last one at the top of a Python file."""
+def import_rows(text: str, lines: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Where import lines go in a Python file: the line (1-based) before which each group of them stands."""
+    future = [line for line in lines if line.startswith(_FUTURE)]
+    others = [line for line in lines if not line.startswith(_FUTURE)]
+    rows: dict[int, list[str]] = {}
+    for row, group in ((_row(text, future=True), future), (_row(text), others)):
+        if group:
+            rows.setdefault(row, []).extend(group)
+    return list(rows.items())
+
+
+def _row(text: str, *, future: bool = False) -> int:
+    """Behind the last import before the first definition, or else the docstring, or else the comment at the very top.
+
+    :param future: behind the docstring and other imports from the future alone, as Python wants it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError):
-        return 1
+        return _below_comment(text)
     docstring = (
         body[:1] if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) else []
     )
-    heads = [*docstring, *(node for node in body if isinstance(node, ast.Import | ast.ImportFrom))]
-    return max(((node.end_lineno or node.lineno) + 1 for node in heads), default=1)
+    # One below a definition, such as one that would else import this file in turn, is too late for what stands above.
+    head = takewhile(lambda node: not isinstance(node, _DEFINITIONS), body)
+    imports = [node for node in head if isinstance(node, ast.Import | ast.ImportFrom)]
+    if future:
+        imports = [
+            node for node in imports if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        ]
+    return max(
+        ((node.end_lineno or node.lineno) + 1 for node in (*docstring, *imports)),
+        default=_below_comment(text),
+    )
+
+
+def _below_comment(text: str) -> int:
+    """The line behind a comment that begins a file and belongs to all of it: set apart, or read by a machine."""
+    lines = text.split("\n")
+    count = len(list(takewhile(lambda line: line.startswith("#"), lines)))
+    if count == len(lines) or not lines[count].strip():
+        return count + 1
+    return 1 + sum(bool(_FOR_MACHINES.match(line)) for line in lines[: min(2, count)])
 
 
 def missing_imports(text: str, lines: Sequence[str]) -> list[str]:

@@ -72,12 +72,22 @@ class Material:
         module, _, name = item.partition(":")
         file = self._module_file(path, module)
         if file is None:
-            return True
+            return not module.startswith(".") or self._is_there(path, module)
         if self._module_file(path, f"{module}.{name}" if not module.endswith(".") else module + name):
             return True
         state = self.read(file)
         text = state.data.decode("utf-8", "replace") if state else ""
         return re.search(rf"\b{re.escape(name)}\b|import \*|__getattr__|globals\(\)", text) is not None
+
+    def _is_there(self, path: str, module: str) -> bool:
+        """Whether something that git does not list can be what a relative module means: built, or compiled."""
+        dots = len(module) - len(module.lstrip("."))
+        place = self.root.joinpath(*path.split("/")[:-dots], *module[dots:].split(".")[:-1])
+        name = module.rpartition(".")[2]
+        try:
+            return not name or any(found.name.partition(".")[0] == name for found in place.iterdir())
+        except OSError:
+            return False
 
     def _module_file(self, path: str, module: str) -> str | None:
         dots = len(module) - len(module.lstrip("."))

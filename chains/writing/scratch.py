@@ -24,8 +24,12 @@ from indexers.git import GITLINK, Repository
 MOST_BYTES, MOST_FILES = 2 << 30, 200_000
 MOST_OUTPUT = 20_000
 _GRACE = 0.3
-# Ignored by git, and what commands need all the same; linked, not copied.
-_LINKED = ("node_modules", ".venv", "venv", "env", ".tox", "target", "vendor")
+# Ignored by git, and what commands need all the same: what is installed there is read, and linked, not copied. What a
+# build makes (target, build, dist) is made anew: a link to it would let a draft write into the work tree.
+_LINKED = ("node_modules", ".venv", "venv", "env", ".tox", "vendor")
+# A command that says more is stopped: what it said lies on the disk until it ends.
+_MOST_WRITTEN = 256 << 20
+_LOOK = 0.2
 _MARK = "AGENT_SCRATCH"
 
 
@@ -93,7 +97,7 @@ def run(command: str, place: Path, seconds: float, environment: Mapping[str, str
                 "Try it at the top of the repository.",
             ) from error
         try:
-            status: int | None = _wait(process, seconds)
+            status: int | None = _wait(process, seconds, output.fileno())
         finally:
             _end(process, token)
         return Ran(command, status, _tail(output), round(time.monotonic() - started, 2))
@@ -113,11 +117,13 @@ def split(command: str) -> list[str]:
     return words
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
+def _wait(process: subprocess.Popen[bytes], seconds: float, output: int) -> int | None:
+    """The exit status; None where its time was over, or it said more than anybody reads."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and os.fstat(output).st_size < _MOST_WRITTEN:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(min(left, _LOOK))
+    return None
 
 
 def _environment(given: Mapping[str, str], place: Path, token: str) -> dict[str, str]:
@@ -199,11 +205,23 @@ def _copy(repository: Repository, place: Path) -> None:
         if not (source.is_symlink() or source.is_file()):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target, follow_symlinks=False)
+        if not _linked_inside(source, target, repository.root, place):
+            shutil.copy2(source, target, follow_symlinks=False)
     for name in _LINKED:
         source, target = repository.root / name, place / name
         if source.is_dir() and not target.exists():
             target.symlink_to(source)
+
+
+def _linked_inside(source: Path, target: Path, root: Path, place: Path) -> bool:
+    """Make a link that leads into the work tree by its full path lead into the copy; whether it was such a one."""
+    if not source.is_symlink():
+        return False
+    leads = source.readlink()
+    if not (leads.is_absolute() and leads.is_relative_to(root)):
+        return False
+    target.symlink_to(place / leads.relative_to(root))
+    return True
 
 
 def _change(place: Path, change: FileChange) -> None:

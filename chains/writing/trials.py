@@ -63,7 +63,11 @@ def _about(command: str, paths: Sequence[str]) -> str:
 
 def told(ran: Ran) -> str:
     """How a command failed, with the last lines of what it said."""
-    how = "did not end in time" if ran.status is None else f"ended with status {ran.status}"
+    how = (
+        "did not end in time, or wrote without end"
+        if ran.status is None
+        else f"ended with status {ran.status}"
+    )
     lines = [line.rstrip() for line in ran.output.split("\n") if line.strip()]
     text = "\n".join(lines[-_TOLD_LINES:])[-_TOLD_CHARS:]
     return f"{ran.command} {how}" + (f":\n{text}" if text else "")
