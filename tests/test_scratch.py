@@ -54,6 +54,31 @@ def test_what_hangs_is_killed_with_its_children_also_those_that_left(tmp_path: P
     assert not any(map(alive, pids))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only what carries its environment is found")
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_hides_from_its_environment_is_killed_too(tmp_path: Path, waits: bool) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "print(subprocess.Popen(['/bin/sleep', '600'], env={}, start_new_session=True).pid, flush=True)\n"
+        f"time.sleep({600 if waits else 0})"
+    )
+    ran = run(python(program), tmp_path, 3.0, dict(os.environ))
+    assert ran.ok is not waits
+    [pid] = map(int, ran.output.split())
+    assert not alive(pid)
+
+
+def test_how_a_command_ends_is_told(tmp_path: Path) -> None:
+    for program, status in (("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 128 + 9)):
+        assert run(python(program), tmp_path, 60.0, dict(os.environ)).status == status
+    for command in ("no-such-program x", "./none", "sub/none.sh"):
+        with pytest.raises(UsageError, match="there is no"):
+            run(command, tmp_path, 60.0, dict(os.environ))
+    (tmp_path / "here").write_text("#!/bin/sh\necho here\n")
+    (tmp_path / "here").chmod(0o755)
+    assert run("./here", tmp_path, 60.0, dict(os.environ)).output == "here\n"
+
+
 def test_what_is_left_behind_by_a_command_that_ends_is_killed_too(tmp_path: Path) -> None:
     program = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
     ran = run(python(program), tmp_path, 60.0, dict(os.environ))

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,13 @@ from indexers.git import GITLINK, Repository
 # More than this is not copied for a trial.
 MOST_BYTES, MOST_FILES = 2 << 30, 200_000
 MOST_OUTPUT = 20_000
-_GRACE = 0.3
+_GRACE = 1.0
+# Stands before a command where the system can give what it leaves behind to somebody who ends it.
+_SUPERVISED = (
+    (sys.executable, "-I", "-S", str(Path(__file__).with_name("supervising.py")))
+    if sys.platform == "linux"
+    else ()
+)
 # Ignored by git, and what commands need all the same: what is installed there is read, and linked, not copied. What a
 # build makes (target, build, dist) is made anew: a link to it would let a draft write into the work tree.
 _LINKED = ("node_modules", ".venv", "venv", "env", ".tox", "vendor")
@@ -74,16 +81,22 @@ def scratch_copy(repository: Repository, changes: Sequence[FileChange]) -> Itera
 def run(command: str, place: Path, seconds: float, environment: Mapping[str, str]) -> Ran:
     """Run a command as it was typed, without a shell, at the top of a copy.
 
-    Whatever it started is killed when it ends or its time is over, also what has left its process group.
+    Whatever it started is killed when it ends or its time is over, also what has left its process group and, on Linux,
+    its environment.
     :raises UsageError: it cannot be read or started.
     """
     words = split(command)
+    if find(words[0], place, environment) is None:
+        raise UsageError(
+            f"The command {command!r} cannot be started: there is no {words[0]}.",
+            "Try it at the top of the repository.",
+        )
     token = secrets.token_hex(8)
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(
-                words,
+                [*_SUPERVISED, *words],
                 cwd=place,
                 env=_environment(environment, place, token),
                 stdin=subprocess.DEVNULL,
@@ -101,6 +114,12 @@ def run(command: str, place: Path, seconds: float, environment: Mapping[str, str
         finally:
             _end(process, token)
         return Ran(command, status, _tail(output), round(time.monotonic() - started, 2))
+
+
+def find(word: str, place: Path, environment: Mapping[str, str]) -> str | None:
+    """The program that a word names at the top of a copy; None where there is none."""
+    path = str(place / word) if os.sep in word else word
+    return shutil.which(path, path=environment.get("PATH"))
 
 
 def split(command: str) -> list[str]:
@@ -135,6 +154,11 @@ def _environment(given: Mapping[str, str], place: Path, token: str) -> dict[str,
 
 def _end(process: subprocess.Popen[bytes], token: str) -> None:
     """Kill the process, its group, its children, and whatever else carries the token in its environment."""
+    if _SUPERVISED:
+        # It ends all that became its own.
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            process.terminate()
+            process.wait(_GRACE)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
