@@ -346,7 +346,7 @@ def item(number: int) -> Item:
 
 
 def row(mode: str, number: int, text: str, **others: Any) -> dict[str, Any]:
-    usage = {"prompt_tokens": 100, "seconds": 2.0}
+    usage = {"prompt_tokens": 100, "cached_tokens": 25, "first_token_seconds": 1.5, "seconds": 2.0}
     kept = {"setup": "m", "mode": mode, "number": number, "text": text, "found": True, "usage": usage}
     return kept | {"citations": [], "unverified": [], "sources": []} | others
 
@@ -370,6 +370,7 @@ def test_joining_is_told_in_points_against_every_source_in_its_place() -> None:
         "exact": {"files": [1.0, 1.0, 1.0], "names": [0.1]},
     }
     told = points(found)
+    assert points({"fast": found["fast"], "ours": found["exact"]}) == told
     assert set(told) == {"files"} and told["files"].value == pytest.approx(-25.0)
     assert told["files"].low == pytest.approx(-50.0) and told["files"].high == pytest.approx(0.0)
 
@@ -421,7 +422,8 @@ def test_a_run_is_summed_up_by_mode() -> None:
     found = {mode: measures([item(1)], rows, mode, REPOSITORY) for mode in ("closed", "ours", "oracle")}
     assert found["ours"] == {
         **{"files": [0.5], "names": [0.25], "exists": [1.0], "verified": [1.0]},
-        **{"answered": [1.0], "given": [0.5], "read": [100], "seconds": [2.0]},
+        **{"answered": [1.0], "given": [0.5], "read": [100]},
+        **{"known": [0.25], "first": [1.5], "seconds": [2.0]},
     }
     assert found["closed"]["verified"] == [None] and found["closed"]["given"] == [0.0]
     shares = gaps(found, "ours")
