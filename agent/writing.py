@@ -17,6 +17,7 @@ from chains.types import Answer, Source, Usage
 from chains.writing.apply import apply, recover, undo
 from chains.writing.diffs import unified_diff
 from chains.writing.edits import Edit, FileChange
+from chains.writing.jail import hook_places
 from chains.writing.journal import Journal, Record
 from chains.writing.policy import Concern, PolicyError, concerns
 from chains.writing.types import Check, Draft, Exchange, Stage, WriteSettings
@@ -97,7 +98,8 @@ class Proposal:
         if self.concerns and not allow_sensitive:
             raise PolicyError(_told(self.concerns), "Allow it for this one proposal: --allow-sensitive")
         journal = Journal(edits_dir(self.repository))
-        return apply(self.repository.root, self.changes, journal, self.request)
+        gits = (self.repository.git_dir, self.repository.common_dir)
+        return apply(self.repository.root, self.changes, journal, self.request, gits=gits)
 
     def undo(self) -> Record:
         """Take the last applied edit of this repository back."""
@@ -146,6 +148,9 @@ def writing(
         raise UsageError(
             "The request is empty.", 'Say what to do: agent write "add a --json flag to the list command"'
         )
+    from chains.writing.trials import check_commands
+
+    check_commands(settings, workspace.repository.root, user_environment())
     workspace.notes += recovered(workspace.repository)
     began = time.monotonic()
     workspace.refresh()
@@ -200,7 +205,7 @@ def _proposal(draft: Draft, workspace: Workspace, model: str, began: float) -> P
         draft.checks,
         draft.rounds,
         draft.reason,
-        tuple(concerns(draft.changes)),
+        tuple(concerns(draft.changes, hook_places(workspace.repository) if draft.changes else ())),
         draft.sources,
         draft.usage,
         model,

@@ -9,25 +9,33 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from chains.context import pack
 from chains.types import Context
-from chains.writing.choosing import Target, wants
+from chains.writing.choosing import Target
 from chains.writing.composing import Composed, composed
 from chains.writing.drafter import Drafter
 from chains.writing.edit_checks import static_checks
-from chains.writing.edits import Kind
+from chains.writing.edits import FileChange, Kind
+from chains.writing.losses import removes
 from chains.writing.places import Places, find_places
 from chains.writing.policy import checked
 from chains.writing.prompts import Attempt, choice_messages
 from chains.writing.speaking import Speaker
-from chains.writing.trials import trial_checks
+from chains.writing.trials import check_commands, trial_checks
 from chains.writing.types import Check, Draft, Stage, WriteSettings
+from chains.writing.vacancy import not_vacant, taken
 from indexers.errors import AgentError
+from indexers.languages import language_of
 from indexers.types import Progress
 
 if TYPE_CHECKING:
+    from chains.writing.choosing import Menu
     from chains.writing.material import Material
 
 _CHOICE_TOKENS = 160
+# A choice that cannot be done is told, and asked for once more.
+_CHOICES = 2
+NO_CHOICE = "The model chose no place to change."
 NO_CHANGE = "The model left the code as it is: it may be there already."
+UNDONE = "There is nothing to do: the formatter takes back what was written."
 
 
 class _State(TypedDict, total=False):
@@ -56,9 +64,11 @@ def write(
     """Each state as it ends, then the draft. Nothing is written anywhere but in scratch copies.
 
     :param model: a chat model that counts tokens and takes `grammar`, such as `LlamaCpp`.
-    :raises PolicyError: the request names a path outside of the repository.
+    :raises PolicyError: the request asks for a change outside of the repository.
+    :raises UsageError: none of the files that it names can be edited, or a command of the settings cannot be started.
     :raises ContextTooSmall: the instructions do not fit the model's window.
     """
+    check_commands(settings, material.root, material.environment)
     machine = _Machine(request, material, model, settings, on_progress or (lambda _: None))
     state: _State = {}
     # Updates, and not tokens: those would run the model in a thread of the graph's, where Ctrl-C does not reach it.
@@ -88,8 +98,7 @@ class _Machine:
         self._progress = on_progress
         self._speaker = Speaker(model, on_progress)
         self._started = time.monotonic()
-        deletes, renames, _ = wants(request)
-        self._removes = deletes or renames
+        self._removes = removes(request)
         self._drafter = Drafter(
             request, model, settings, self._speaker, removes=self._removes, local=material.local
         )
@@ -135,14 +144,10 @@ class _Machine:
     def choose(self, state: _State) -> _State:
         """Say which places to change: those that the request names, else those that the model picks."""
         began, places = time.monotonic(), state["places"]
-        targets: Sequence[Target] = places.direct
         before = self._speaker.usage.completion_tokens
-        if not targets:
-            menu = replace(places.menu, most=self._settings.targets)
-            messages = choice_messages(self._request, state["context"].sources, menu)
-            reply, _ = self._speaker.say("choose", messages, menu.grammar(), _CHOICE_TOKENS)
-            targets = menu.read(reply)
-        reason = "" if targets else "The model chose no place to change."
+        targets, reason = (
+            (places.direct, "") if places.direct else self._chosen(places.menu, state["context"])
+        )
         detail = "; ".join(target.label for target in targets) or reason
         tokens = self._speaker.usage.completion_tokens - before
         return {
@@ -150,6 +155,35 @@ class _Machine:
             "reason": reason,
             "stage": Stage("choose", detail, _since(began), tokens),
         }
+
+    def _chosen(self, menu: Menu, context: Context) -> tuple[Sequence[Target], str]:
+        """What the model picks of what can be done, or why there is nothing."""
+        refused: list[str] = []
+        for _ in range(_CHOICES):
+            messages = choice_messages(self._request, context.sources, menu, refused)
+            reply, _ = self._speaker.say("choose", messages, menu.grammar(), _CHOICE_TOKENS)
+            chosen = menu.read(reply)
+            wrong = {target: why for target in chosen if (why := self._refusal(target))}
+            targets = [target for target in chosen if target not in wrong]
+            if not wrong:
+                break
+            refused = [f"{target.label}: {why}" for target, why in wrong.items()]
+        if targets:
+            return targets, ""
+        return (), f"What the model chose cannot be done: {refused[0]}" if refused else NO_CHOICE
+
+    def _refusal(self, target: Target) -> str:
+        """Why a new file, or a new name, cannot be had; empty where it can, or nothing is new."""
+        path = target.to or (target.path if target.kind is Kind.CREATE else "")
+        if not path:
+            return ""
+        gone = (target.path,) if target.to else ()
+        return self._outside([path]) or taken(self._material.root, path, gone)
+
+    def _outside(self, paths: Sequence[str]) -> str:
+        """Which of these paths may not be changed, as a sentence."""
+        left = [path for path in paths if not self._material.only.admits(path, language_of(path))]
+        return f"{', '.join(left)} may not be changed: --files leaves it out." if left else ""
 
     def draft(self, state: _State) -> _State:
         """Write the code of every target for the first time."""
@@ -169,12 +203,16 @@ class _Machine:
             files, relations = state["places"].files, self._material.relations
             made = composed(state["written"], files, relations, removes=self._removes)
             checked(made.changes)
-            checks.append(Check("applies", True))
+            wrong = self._unappliable(made.changes)
+            checks.append(Check("applies", not wrong, "; ".join(wrong)))
         except AgentError as error:
             checks.append(Check("applies", False, error.message))
         if made is not None and made.changes:
-            made, found = self._checked(made)
+            made, found = self._checked(made, state["places"], tried=not checks[0].failed)
             checks += found
+        if made is not None and not made.changes:
+            # A file that keeps its name and its bytes is no edit.
+            made = replace(made, edits=())
         draft = self._draft_of(state, made, checks)
         problems = self._problems(state, made, checks, problems)
         better = "best" not in state or _rank(draft) >= _rank(state["best"])
@@ -226,13 +264,23 @@ class _Machine:
 
     # -- checks ----------------------------------------------------------------------------------
 
-    def _checked(self, made: Composed) -> tuple[Composed, list[Check]]:
-        checks = static_checks(made.changes, self._material.has_name, removes=self._removes)
-        if any(check.failed for check in checks):
-            # What does not parse is not worth a run.
+    def _unappliable(self, changes: Sequence[FileChange]) -> list[str]:
+        """Why changes cannot be made in the work tree as it is now."""
+        outside = self._outside([change.path for change in changes])
+        repository = self._material.repository
+        gits = (repository.git_dir, repository.common_dir)
+        return [*([outside] if outside else []), *not_vacant(repository.root, changes, gits)]
+
+    def _checked(self, made: Composed, places: Places, *, tried: bool) -> tuple[Composed, list[Check]]:
+        def judge(changes: Sequence[FileChange]) -> list[Check]:
+            return static_checks(changes, self._material.has_name, removes=places.loses)
+
+        checks = judge(made.changes)
+        if not tried or any(check.failed for check in checks):
+            # What does not parse, or cannot be applied, is not worth a run.
             return made, checks
-        changes, found = trial_checks(made.changes, self._material, self._settings, self._progress)
-        return replace(made, changes=tuple(changes)), [*checks, *found]
+        made, found = trial_checks(made, places.files, self._material, self._settings, self._progress, judge)
+        return made, [*checks, *found]
 
     def _problems(
         self,
@@ -256,9 +304,7 @@ class _Machine:
 
     def _draft_of(self, state: _State, made: Composed | None, checks: Sequence[Check]) -> Draft:
         edits = made.edits if made else ()
-        reason = (
-            "" if edits else (NO_CHANGE if made else next(check.detail for check in checks if check.failed))
-        )
+        reason = "" if edits else _nothing(made, checks)
         cut = [p for found in state["problems"].values() for p in found]
         told = [*checks, Check("finished", not cut, "; ".join(dict.fromkeys(cut)))] if cut else list(checks)
         return Draft(self._request, edits, made.changes if made else (), tuple(told), state["round"], reason)
@@ -276,6 +322,13 @@ class _Machine:
             usage=usage,
             exchanges=tuple(self._speaker.exchanges),
         )
+
+
+def _nothing(made: Composed | None, checks: Sequence[Check]) -> str:
+    """Why there are no edits."""
+    if made is None:
+        return next(check.detail for check in checks if check.failed)
+    return UNDONE if any(check.name == "formatter" for check in checks) else NO_CHANGE
 
 
 def _rank(draft: Draft) -> tuple[bool, bool, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ import chains.writing.placing
 from chains.writing.apply import ChangedError, apply, recover, undo
 from chains.writing.edits import FileChange, FileState
 from chains.writing.jail import state_of
-from chains.writing.journal import Journal
+from chains.writing.journal import Entry, Journal
 from chains.writing.policy import PolicyError
 from indexers.errors import AgentError, BusyError, StorageError
 from indexers.locks import locked
@@ -331,6 +333,295 @@ def _call_behind_the_first_file(root: Path) -> int:
         apply(copy, CHANGES, state)
     # The record is renamed into place, then the journal's directory (committed), then a.py.
     return [at for at, name in enumerate(names, 1) if name == "rename"][2] + 1
+
+
+# -- taking back what somebody else has touched ----------------------------------------------------
+
+THREE = (
+    FileChange("a.py", FileState(OLD), FileState(NEW)),
+    FileChange("sub/b.py", FileState(OLD, 0o755), FileState(NEW, 0o755)),
+    FileChange("sub/new.py", None, FileState(NEW)),
+    FileChange("z.py", FileState(OLD), FileState(NEW)),
+)
+
+
+def killed_before_put(root: Path, journal: Journal, at: int, changes: tuple[FileChange, ...] = THREE) -> None:
+    """Files as before `changes`, which are applied by a child that dies before it puts file number `at`."""
+    for change in changes:
+        if change.before is not None:
+            write(root, {change.path: change.before.data})
+            (root / change.path).chmod(change.before.mode)
+
+    def act() -> None:
+        entries: list[object] = []
+
+        def put(root: Path, entry: Entry) -> None:
+            entries.append(entry)
+            if len(entries) > at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            chains.writing.placing.put(root, entry)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(chains.writing.apply, "put", put)
+            apply(root, changes, journal)
+
+    assert in_a_child(act) == -signal.SIGKILL
+
+
+def _as_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("other.py")
+
+
+def _as_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _in_a_repository(path: Path) -> None:
+    make_repo(path.parent)
+
+
+def _behind_a_link(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.symlink_to("moved")
+
+
+def _without_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "spoil", "reason"),
+    [
+        ("a.py", _as_link, "a.py.*symbolic link"),
+        ("a.py", _as_directory, "a.py.*no regular file"),
+        ("a.py", Path.unlink, "a.py.*changed by somebody else"),
+        ("sub/b.py", _as_link, "sub/b.py.*symbolic link"),
+        ("sub/b.py", _in_a_repository, "sub/b.py.*another repository"),
+        ("sub/b.py", _behind_a_link, "sub/b.py.*symbolic link"),
+        ("sub/b.py", _without_directory, "sub/b.py.*changed by somebody else"),
+        ("sub/new.py", _as_link, "sub/new.py.*symbolic link"),
+        ("z.py", _as_link, "z.py.*symbolic link"),
+    ],
+)
+def test_what_cannot_be_taken_back_is_named_and_the_rest_is_taken_back(
+    root: Path, journal: Journal, spoiled: str, spoil: Callable[[Path], None], reason: str
+) -> None:
+    killed_before_put(root, journal, 3)
+    assert state_of(root, "sub/b.py") == THREE[1].after and state_of(root, "sub/new.py") == THREE[2].after
+    (root / "other.py").write_bytes(b"other\n")
+    spoil(root / spoiled)
+    told = recover(root, journal)
+    assert re.search(
+        f"taken back as far as it could be.( It had failed: No such.*)? Left alone: {reason}", told[0]
+    )
+    for change in THREE:
+        if (
+            change.path != spoiled
+            and change.path not in told[0]
+            and spoil not in (_in_a_repository, _behind_a_link)
+        ):
+            assert state_of(root, change.path) == change.before, change.path
+    if spoil is _as_link:
+        assert os.readlink(root / spoiled) == "other.py" and (root / "other.py").read_bytes() == b"other\n"
+    # What lies behind a link is out of reach; everything else of ours is gone, and nothing is left to recover.
+    beside = [name for name in tree(root) if re.search(r"\.(new|old|part)$", name)]
+    assert all(name.startswith("moved/") or spoil is _in_a_repository for name in beside)
+    assert not journal.has_pending() and recover(root, journal) == []
+    _old_bytes_are_where_it_says(told[0], spoiled)
+
+
+def _old_bytes_are_where_it_says(told: str, spoiled: str) -> None:
+    place = re.search(r"before the edit is in (\S+?)[),;]", told)
+    assert (place is None) == (spoiled == "sub/new.py")
+    if place:
+        assert Path(place[1]).read_bytes() == OLD
+
+
+def test_the_only_copy_of_old_bytes_stays_and_is_named(root: Path, journal: Journal) -> None:
+    killed_before_put(root, journal, 3)
+    next(journal.directory.glob("*.committed/before.0")).write_bytes(b"rotten")
+    next(journal.directory.glob("*.committed/before.1")).write_bytes(b"rotten")
+    _as_link(root / "a.py")
+    told = recover(root, journal)
+    (kept,) = [name for name in tree(root) if name.endswith(".old")]
+    assert f"before the edit is in {kept})" in told[0] and (root / kept).read_bytes() == OLD
+    # The link beside the other one was put back, and needs no second copy.
+    assert state_of(root, "sub/b.py") == THREE[1].before and not journal.has_pending()
+
+
+def test_bytes_that_are_nowhere_are_told(root: Path, journal: Journal) -> None:
+    killed_before_put(root, journal, 3)
+    next(journal.directory.glob("*.committed/before.0")).write_bytes(b"rotten")
+    next(root.glob(".a.py.*.old")).unlink()
+    (root / "z.py").write_bytes(b"mine\n")
+    told = recover(root, journal)
+    assert "a.py (The recorded bytes of a.py are damaged)" in told[0] and "z.py (z.py was changed" in told[0]
+    assert state_of(root, "a.py") == THREE[0].after and state_of(root, "sub/b.py") == THREE[1].before
+
+
+def test_old_bytes_come_from_the_record_where_nothing_lies_beside(root: Path, journal: Journal) -> None:
+    """Also into a directory that has gone with the file, and whatever an earlier try had left half-written."""
+    gone = FileChange("once/there.txt", FileState(OLD, 0o600), None)
+    killed_before_put(root, journal, 4, (THREE[0], THREE[1], THREE[2], gone, THREE[3]))
+    (part,) = [f"{name.name}.part" for name in root.glob(".a.py.*.old")]
+    (root / part).write_bytes(OLD[:7])
+    for name in (*root.glob(".a.py.*.old"), *root.glob("sub/.b.py.*.old")):
+        name.unlink()
+    shutil.rmtree(root / "once")
+    (root / "z.py").write_bytes(b"mine\n")
+    told = recover(root, journal)
+    assert "Left alone: z.py" in told[0] and "a.py" not in told[0]
+    for change in (*THREE[:3], gone):
+        assert state_of(root, change.path) == change.before, change.path
+    assert not [name for name in tree(root) if re.search(r"\.(new|old|part)$", name)]
+
+
+def test_a_disk_that_fails_is_waited_for_and_the_rest_taken_back(root: Path, journal: Journal) -> None:
+    killed_before_put(root, journal, 3)
+    (root / "z.py").write_bytes(b"mine\n")
+
+    def failing(name: str, *args: Any, **kwargs: Any) -> None:
+        if str(name).startswith(".a.py"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.rename(name, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch, Failing(0, killed))
+        patch.setattr(Failing, "rename", staticmethod(failing), raising=False)
+        told = recover(root, journal)
+        assert "could not be completed" in told[0] and "disk fails" in told[0] and journal.has_pending()
+        assert state_of(root, "sub/b.py") == THREE[1].before and state_of(root, "a.py") == THREE[0].after
+        # Nothing new begins on top of what is half done.
+        with pytest.raises(StorageError, match="disk fails"):
+            apply(root, [FileChange("more.py", None, FileState(b"x"))], journal)
+        with pytest.raises(StorageError, match="disk fails"):
+            undo(root, journal)
+    told = recover(root, journal)
+    assert "Left alone: z.py" in told[0] and state_of(root, "a.py") == THREE[0].before
+    assert not journal.has_pending() and not (root / "more.py").exists()
+
+
+def test_a_directory_that_is_not_ours_to_write_ends_the_record(root: Path, journal: Journal) -> None:
+    killed_before_put(root, journal, 3)
+    (root / "z.py").write_bytes(b"mine\n")
+
+    def denied(name: str, *args: Any, **kwargs: Any) -> None:
+        if str(name).startswith(".a.py"):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        os.rename(name, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch, Failing(0, killed))
+        patch.setattr(Failing, "rename", staticmethod(denied), raising=False)
+        told = recover(root, journal)
+    assert "a.py (a.py cannot be written: Permission denied; what it held" in told[0]
+    assert not journal.has_pending() and state_of(root, "sub/b.py") == THREE[1].before
+
+
+def test_what_stops_an_edit_is_said_where_something_else_is_left(root: Path, journal: Journal) -> None:
+    for change in THREE:
+        if change.before:
+            write(root, {change.path: change.before.data})
+            (root / change.path).chmod(change.before.mode)
+
+    def put(root: Path, entry: Entry) -> None:
+        if entry.path == "z.py":
+            _as_link(root / "a.py")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        chains.writing.placing.put(root, entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains.writing.apply, "put", put)
+        with pytest.raises(ChangedError, match=r"It had failed: Input.*Left alone: a.py \('a.py' is a symb"):
+            apply(root, THREE, journal)
+    assert state_of(root, "sub/b.py") == THREE[1].before and not (root / "sub/new.py").exists()
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def created(*paths: str) -> list[FileChange]:
+    return [FileChange(path, None, FileState(b"x\n")) for path in paths]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("n", "n/b"),
+        ("n.py", "N.py"),
+        ("one/Src/a.py", "one/src/b.py"),
+        ("Sub/a.py",),
+        ("more/x.py", "SUB/deep/a.py"),
+        ("Sub",),
+        ("x/HEAD", "x/config", "x/objects/a", "x/refs/b"),
+    ],
+)
+def test_files_that_cannot_be_there_together_leave_nothing(
+    root: Path, journal: Journal, paths: tuple[str, ...]
+) -> None:
+    before = tree(root)
+    with pytest.raises(PolicyError):
+        apply(root, created(*paths), journal)
+    assert tree(root) == before and journal.records() == []
+
+
+def test_git_directories_are_told_by_the_caller(root: Path, journal: Journal) -> None:
+    (root / "meta").mkdir()
+    before = tree(root)
+    with pytest.raises(PolicyError, match="git's own directory"):
+        apply(root, created("meta/config"), journal, gits=[root / "meta"])
+    assert tree(root) == before and journal.records() == []
+
+
+def test_where_both_spellings_are_there_nothing_is_refused(root: Path, journal: Journal) -> None:
+    write(root, {"Sub/x.py": "1\n", "sub/X.py": "1\n", "sub/x.py": "1\n"})
+    one, two = FileState(b"1\n"), FileState(b"2\n")
+    apply(root, [FileChange(path, one, two) for path in ("Sub/x.py", "sub/X.py", "sub/x.py")], journal)
+    apply(root, created("Sub/a.py"), journal)
+    apply(root, created("sub/b.py"), journal)
+    assert state_of(root, "sub/X.py") == two and (root / "Sub/a.py").exists() and (root / "sub/b.py").exists()
+
+
+def test_a_rename_of_case_alone_and_back(root: Path, journal: Journal) -> None:
+    state = FileState(OLD, 0o640)
+    apply(root, [FileChange("A.py", None, state), FileChange("a.py", state, None)], journal)
+    assert state_of(root, "A.py") == state and state_of(root, "a.py") is None
+    undo(root, journal)
+    assert state_of(root, "a.py") == state and state_of(root, "A.py") is None
+
+
+def test_a_rename_of_case_alone_beside_a_third_spelling(root: Path, journal: Journal) -> None:
+    write(root, {"N.PY": "1\n", "n.py": "2\n"})
+    change = FileChange("n.py", FileState(b"2\n"), None)
+    with pytest.raises(PolicyError, match="'N.PY' is the same name"):
+        apply(root, [change, *created("N.py")], journal)
+
+
+def test_a_rename_of_case_alone_where_the_file_system_sees_none(
+    root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, before = FileState(OLD, 0o640), tree(root)
+    monkeypatch.setattr(chains.writing.apply, "state_of", lambda root, path: state_of(root, path.lower()))
+    with pytest.raises(PolicyError, match="'a.py' is the same name"):
+        apply(root, [FileChange("A.py", None, state), FileChange("a.py", state, None)], journal)
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["\u6f22" * 80 + ".py", "\u00e9" * 120 + ".py", "x" * 255, "\U0001f600" * 63]
+)
+def test_names_as_long_as_there_are(root: Path, journal: Journal, name: str) -> None:
+    write(root, {name: OLD})
+    change = FileChange(name, FileState(OLD), FileState(NEW))
+    apply(root, [change, *created(f"sub/{name}")], journal)
+    assert state_of(root, name) == change.after and state_of(root, f"sub/{name}") is not None
+    undo(root, journal)
+    assert state_of(root, name) == change.before and state_of(root, f"sub/{name}") is None
+
+
+# -- interrupted -----------------------------------------------------------------------------------
 
 
 def test_ctrl_c_while_it_writes_is_heard_when_it_is_done(root: Path, journal: Journal) -> None:

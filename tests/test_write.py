@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from repos import git, make_repo, write
 
 import chains.write
 from chains.writing.diffs import unified_diff
-from chains.writing.edits import Kind
+from chains.writing.edits import FileState, Kind, changes_of
 from chains.writing.material import Material
 from chains.writing.policy import PolicyError
 from chains.writing.replies import Fence
 from chains.writing.types import Draft, Stage, WriteSettings
-from indexers.errors import AgentError, ModelError, UsageError
+from indexers.errors import ModelError, UsageError
 from indexers.filters import Filter
 from indexers.git import Repository
 from indexers.types import Hit
@@ -75,8 +76,6 @@ def written(
     model: ScriptedChat | None = None,
     **limits: Any,
 ) -> tuple[list[Stage], Draft, ScriptedChat]:
-    import os
-
     hits = hits_in("pkg/shapes.py") if hits is None else hits
     asked = model or ScriptedChat(script=script or (AREA,))
     material = Material(
@@ -233,6 +232,73 @@ def test_deletions_and_renames_need_no_model(root: Path, request_: str, path: st
     assert next(change for change in draft.changes if change.path == gone).after is None
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "Remove the unused imports from pkg/shapes.py",
+        "Delete the docstring in pkg/shapes.py",
+        "Remove trailing whitespace in pkg/shapes.py",
+        "Drop support for Python 2 in pkg/shapes.py",
+        "Remove dead code from pkg/shapes.py and simplify it",
+        "Move the area helpers from pkg/shapes.py to pkg/areas.py",
+        "Rename the constants in pkg/shapes.py as described in docs/naming.md",
+    ],
+)
+def test_what_is_about_a_part_of_a_file_leaves_the_file(root: Path, request_: str) -> None:
+    choice = "delete pkg/shapes.py\nrename pkg/shapes.py to docs/naming.md\nchange area in pkg/shapes.py:8-10\ndone"
+    _, draft, model = written(root, request_, choice, AREA, hits=hits_in("pkg/shapes.py"))
+    assert [(edit.kind, edit.path) for edit in draft.edits] == [(Kind.REPLACE, "pkg/shapes.py")]
+    assert not {"delete", "rename"} & {line.split('"')[1].strip() for line in _lines(model)}
+
+
+def _lines(model: ScriptedChat) -> list[str]:
+    """The forms of a line that the first grammar allows."""
+    rule = next(line for line in model.options[0]["grammar"].split("\n") if line.startswith("line ::="))
+    return rule.removeprefix("line ::= ").split(" | ")
+
+
+def test_several_files_can_go_and_a_file_can_go_with_its_uses(root: Path) -> None:
+    _, draft, model = written(root, "Delete README.md and pkg/other.py.")
+    assert draft.passed and model.seen == [] and len(draft.changes) == 2
+    choice = "delete pkg/base.py\nchange twice in pkg/other.py:4-5\ndone"
+    reply = "def twice(value):\n    return 2 * value\n```"
+    request = "Delete pkg/base.py and its uses"
+    _, draft, _ = written(root, request, choice, reply, hits=hits_in("pkg/other.py"))
+    assert [edit.kind for edit in draft.edits] == [Kind.DELETE, Kind.REPLACE]
+
+
+def test_a_rename_with_more_to_do_gets_the_name_that_it_names(root: Path) -> None:
+    request = "Rename pkg/other.py to pkg/twice.py and update what uses it"
+    choice = "rename pkg/other.py to pkg/evil.py\nrename pkg/other.py to pkg/twice.py\ndone"
+    _, draft, model = written(root, request, choice, hits=hits_in("pkg/shapes.py"))
+    assert draft.passed and [edit.to for edit in draft.edits] == ["pkg/twice.py"]
+    assert 'target ::= "pkg/twice.py"' in model.options[0]["grammar"]
+
+
+def test_a_file_moves_into_a_directory(root: Path) -> None:
+    for directory in ("tests/", "tests"):
+        _, draft, model = written(root, f"Move README.md to {directory}")
+        assert draft.passed and draft.edits[0].to == "tests/README.md" and model.seen == []
+
+
+def test_what_moves_to_a_new_file_may_make_it(root: Path) -> None:
+    request = "Move `twice` from pkg/other.py to pkg/doubling.py"
+    choice = "change twice in pkg/other.py:4-5\ncreate pkg/doubling.py\ndone"
+    new = "from .base import scaled\n\n\ndef twice(value):\n    return scaled(value, 2)\n```"
+    _, draft, _ = written(root, request, choice, "```", new, hits=hits_in("pkg/other.py"), rounds=1)
+    assert draft.passed and [change.path for change in draft.changes] == ["pkg/doubling.py", "pkg/other.py"]
+    # What moves must be somewhere.
+    lost = "x = 1\n```"
+    _, draft, _ = written(root, request, choice, "```", lost, hits=hits_in("pkg/other.py"), rounds=1)
+    assert not draft.passed and "twice is gone" in draft.checks[3].detail
+
+
+def test_a_file_is_made_where_others_are_only_spoken_of(root: Path) -> None:
+    _, draft, model = written(root, "Create docs/glossary.md that explains pkg/shapes.py", "# Words\n```")
+    assert draft.passed and [edit.path for edit in draft.edits] == ["docs/glossary.md"]
+    assert len(model.seen) == 1
+
+
 def test_several_places_at_once(root: Path) -> None:
     choice = "change area in pkg/shapes.py:8-10\nchange twice in pkg/other.py:4-5\ndone"
     other = "def twice(value):\n    return scaled(value, 2.0)\n```"
@@ -314,6 +380,135 @@ def test_a_formatter_has_the_last_word_and_a_linter_a_say(root: Path, tmp_path: 
     assert {check.name: check.ok for check in draft.checks}["linter"] is False and not draft.passed
 
 
+def test_what_a_formatter_leaves_is_what_is_told_and_checked(root: Path) -> None:
+    request = "Implement `area`"
+    _, draft, _ = written(root, request, formatter="sed -i s/math.pi/math.tau/")
+    assert draft.passed and "math.tau * radius" in after(draft, "pkg/shapes.py")
+    assert "math.tau * radius" in "".join(edit.text for edit in draft.edits)
+    files = {"pkg/shapes.py": FileState(FILES["pkg/shapes.py"].encode())}
+    assert tuple(changes_of(draft.edits, files)) == draft.changes
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("s/def/deff/", "parses: pkg/shapes.py"),
+        ("s/area/region/", "area is gone"),
+        ("s/math.pi/nothing_known/", "'nothing_known' is not defined"),
+    ],
+)
+def test_what_a_formatter_breaks_is_left_as_it_was(
+    root: Path, script: str, said: str, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    test = f"cp pkg/shapes.py {seen}"
+    _, draft, _ = written(root, "Implement `area`", formatter=f"sed -i {script}", test=test)
+    check = next(check for check in draft.checks if check.name == "formatter")
+    assert draft.passed and said in check.detail and not check.required
+    assert after(draft, "pkg/shapes.py") == seen.read_text()
+    assert "return math.pi * radius**2" in seen.read_text() and "deff" not in seen.read_text()
+
+
+@pytest.mark.parametrize("formatter", ["rm", "truncate -s 0", "sh -c 'ln -sf /etc/passwd pkg/shapes.py'"])
+def test_a_formatter_that_leaves_no_file(root: Path, formatter: str) -> None:
+    _, draft, _ = written(root, "Implement `area`", formatter=formatter)
+    assert draft.passed and "math.pi" in after(draft, "pkg/shapes.py")
+    assert next(check for check in draft.checks if check.name == "formatter").ok is False
+
+
+def test_a_formatter_that_takes_all_back_leaves_nothing_to_do(root: Path) -> None:
+    back = "sed -i 's/return math.pi.*/raise NotImplementedError/'"
+    _, draft, model = written(root, "Implement `area`", formatter=back)
+    assert draft.edits == () and draft.changes == () and not draft.passed
+    assert "formatter takes back" in draft.reason and len(model.seen) == 1
+
+
+@pytest.mark.parametrize("kind", ["test", "linter", "formatter"])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("pytset -q", "neither PATH nor the repository has 'pytset'"),
+        ("./no/such.sh", "neither PATH nor the repository"),
+        ("cd pkg && true", "sh -c 'cd pkg && true'"),
+        ("FOO=1 true", "sh -c 'FOO=1 true'"),
+        ("true | cat", "sh -c 'true | cat'"),
+        ("true > out.txt 2>&1", "sh -c"),
+        ("true; true", "sh -c"),
+        ("'true", "cannot be read"),
+        (" ", "empty"),
+    ],
+)
+def test_commands_that_cannot_be_started_stop_before_the_model(
+    root: Path, kind: str, command: str, said: str
+) -> None:
+    model = ScriptedChat(script=(AREA,))
+    with pytest.raises(UsageError) as refused:
+        written(root, "Implement `area`", model=model, **{kind: command})
+    assert said in str(refused.value) and model.seen == []
+
+
+def test_commands_of_the_repository_and_quoted_operators(root: Path) -> None:
+    write(root, {"run.sh": "#!/bin/sh\nexit 0\n"})
+    (root / "run.sh").chmod(0o755)
+    for command in ("./run.sh", "sh -c 'cd pkg && test -f base.py'", 'grep -q "pi \\|e" pkg/shapes.py'):
+        _, draft, _ = written(root, "Implement `area`", test=command)
+        assert draft.passed, draft.checks
+    # The draft takes away what would try it: a check that fails, and no error.
+    _, draft, _ = written(root, "Delete run.sh", test="./run.sh", rounds=1)
+    assert draft.edits and not draft.passed and "cannot be started" in draft.checks[-1].detail
+
+
+def test_a_new_name_has_to_pass_the_filter_too(root: Path) -> None:
+    only = Filter(paths=["pkg/"])
+    request = "Rename pkg/other.py to a better name"
+    out, fine = "rename pkg/other.py to docs/outside.py\ndone", "rename pkg/other.py to pkg/twice.py\ndone"
+    _, draft, model = written(root, request, out, fine, only=only)
+    assert draft.passed and [edit.to for edit in draft.edits] == ["pkg/twice.py"]
+    assert "docs/outside.py may not be changed" in model.seen[1][-1].text
+    _, draft, model = written(root, request, out, only=only)
+    assert draft.edits == () and "docs/outside.py may not be changed" in draft.reason and len(model.seen) == 2
+
+
+def test_a_new_file_that_is_there_already_is_chosen_again(root: Path) -> None:
+    taken, fine = "create pkg/base.py\ndone", "create pkg/more.py\ndone"
+    request, hits = "add another module for greetings", hits_in("pkg/__init__.py")
+    _, draft, model = written(root, request, taken, fine, "HELLO = 'hello'\n```", hits=hits)
+    assert draft.passed and [edit.path for edit in draft.edits] == ["pkg/more.py"]
+    assert "There is a file at pkg/base.py already" in model.seen[1][-1].text
+
+
+@pytest.mark.parametrize("limits", [{}, {"test": "true"}])
+def test_a_draft_that_cannot_be_applied_fails_that_check(
+    root: Path, tmp_path: Path, limits: dict[str, str]
+) -> None:
+    """A link and a file that appear while the model writes; the draft is not lost."""
+
+    class Slow(ScriptedChat):
+        def _stream(self, *args: Any, **kwargs: Any) -> Any:
+            if not (root / "away").exists():
+                (root / "away").symlink_to(tmp_path)
+                write(root, {"new.py": "mine\n"})
+            return super()._stream(*args, **kwargs)
+
+    for path, said in (("away/x.py", "symbolic link"), ("new.py", "There is a file at new.py already")):
+        for name in ("away", "new.py"):
+            (root / name).unlink(missing_ok=True)
+        model = Slow(script=("x = 1\n```",))
+        _, draft, _ = written(root, f"Create {path} with a constant", model=model, rounds=2, **limits)
+        assert draft.edits and not draft.passed and draft.rounds == 2
+        assert draft.checks[0].name == "applies" and said in draft.checks[0].detail
+        assert said in model.seen[1][1].text
+
+
+def test_only_what_is_to_be_removed_may_be_gone(root: Path) -> None:
+    choice = "change lines 1-6 in pkg/base.py:1-6\ndone"
+    request = "Make pkg/base.py shorter and remove comments"
+    _, draft, _ = written(root, request, choice, "x = 1\n```", hits=hits_in("pkg/base.py"), rounds=1)
+    assert draft.edits and not draft.passed and "is gone" in draft.checks[3].detail
+    _, draft, _ = written(root, "Remove `scaled` from pkg/base.py", "```", hits=hits_in("pkg/base.py"))
+    assert draft.passed and "scaled" not in after(draft, "pkg/base.py")
+
+
 def test_a_linter_that_complains_already_stops_nothing(root: Path) -> None:
     _, draft, _ = written(root, "Implement `area`", AREA, linter="false")
     assert draft.passed and not next(c for c in draft.checks if c.name == "linter").required
@@ -328,17 +523,137 @@ def test_a_request_about_nothing_here(root: Path) -> None:
     assert [stage.name for stage in stages] == ["retrieve"]
 
 
-def test_a_file_that_does_not_exist(root: Path) -> None:
-    with pytest.raises(AgentError, match=r"no file pkg/nowhere\.py"):
-        written(root, "Fix the bug in pkg/nowhere.py", hits=hits_in("pkg/shapes.py"))
+@pytest.mark.parametrize(
+    ("request_", "path", "near"),
+    [
+        ("Fix the bug in pkg/shape.py", "pkg/shape.py", "pkg/shapes.py"),
+        ("Make pkg/shape.py faster", "pkg/shape.py", "pkg/shapes.py"),
+        ("Add type hints to shape.py", "shape.py", "pkg/shapes.py"),
+        ("Add a docstring to `f` in pkg/shape.py", "pkg/shape.py", "pkg/shapes.py"),
+        ("Fix the bug in pkg/shapes", "pkg/shapes", "pkg/shapes.py"),
+        ("Fix the bug in shapes.go", "shapes.go", "pkg/shapes.py"),
+        ("Delete pkg/shape.py", "pkg/shape.py", "pkg/shapes.py"),
+    ],
+)
+def test_a_file_that_does_not_exist(root: Path, request_: str, path: str, near: str) -> None:
+    """Neither is it made nor is another one edited instead."""
+    model = ScriptedChat(script=(AREA,))
+    with pytest.raises(UsageError, match=f"There is no file {path} in") as refused:
+        written(root, request_, hits=hits_in("pkg/base.py"), model=model)
+    assert near in refused.value.remedy and model.seen == []
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../outside.py", "~/x/y.py", ".git/hooks/pre-commit", ".GIT/config"]
+    "request_",
+    [
+        "Handle package.json parsing in `area`",
+        "Make `area` read its settings from package.json",
+        "Let `area` run in node.js too",
+        "Make `area` like the one in pkg/nowhere.py",
+        "Make `area` faster and/or shorter",
+    ],
+)
+def test_words_that_only_look_like_files(root: Path, request_: str) -> None:
+    _, draft, _ = written(root, request_, hits=hits_in("pkg/shapes.py"))
+    assert [edit.path for edit in draft.edits] == ["pkg/shapes.py"]
+
+
+def test_files_that_are_named_and_cannot_be_edited(root: Path) -> None:
+    write(root, {".gitignore": "ignored.py\n", "ignored.py": "x = 1\n"})
+    (root / "pkg/other.py").unlink()
+    (root / "pkg/blob.bin").write_bytes(b"\0\1")
+    for request, said in (
+        ("Fix the bug in ignored.py", r"Git ignores it: \.gitignore:1"),
+        ("Make pkg/other.py faster", "not in the work tree"),
+        ("Fix pkg/blob.bin", "binary"),
+    ):
+        model = ScriptedChat(script=(AREA,))
+        with pytest.raises(UsageError, match=said):
+            written(root, request, hits=hits_in("pkg/shapes.py"), model=model)
+        assert model.seen == []
+    # One of them can.
+    _, draft, _ = written(root, "Implement `area` in pkg/shapes.py and pkg/other.py")
+    assert draft.passed
+
+
+def test_a_file_that_is_gone_can_be_made_again_and_a_binary_one_can_go(root: Path) -> None:
+    (root / "pkg/other.py").unlink()
+    _, draft, _ = written(root, "Create pkg/other.py with a constant", "ONE = 1\n```")
+    assert draft.passed and after(draft, "pkg/other.py") == "ONE = 1\n"
+    (root / "pkg/blob.bin").write_bytes(b"\0\1")
+    _, draft, _ = written(root, "Delete pkg/blob.bin")
+    assert draft.passed and [change.path for change in draft.changes] == ["pkg/blob.bin"]
+
+
+def test_a_name_that_several_files_have(root: Path) -> None:
+    write(root, {"lib/base.py": "class Shape:\n    pass\n"})
+    with pytest.raises(UsageError, match=r"base\.py is the name of 2 files: lib/base\.py, pkg/base\.py"):
+        written(root, "Delete base.py")
+    choice = "change Shape in lib/base.py:1-2\ndone"
+    reply = "class Shape:\n    name = 1\n```"
+    _, draft, model = written(root, "Make base.py better", choice, reply)
+    assert draft.passed and "in pkg/base.py" in model.options[0]["grammar"]
+
+
+def test_a_heading_is_no_conflict(root: Path) -> None:
+    write(root, {"license.rst": "License\n=======\n\nMIT, 2023.\n"})
+    reply = "License\n=======\n\nMIT, 2024.\n```"
+    _, draft, _ = written(root, "Change the year in license.rst to 2024", reply)
+    assert draft.passed and "2024" in after(draft, "license.rst")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/etc/passwd", "../outside.py", "~/x/y.py", ".git/hooks/pre-commit", ".GIT/config", "/evil.py"),
+        *("foo/../../evil.py", "C:/x.py", "C:\\x.py", "pkg/.git/x", "pkg\\evil.py"),
+    ],
 )
 def test_paths_outside_are_refused_before_anything_is_read(root: Path, path: str) -> None:
+    for request in (f"Create {path} with a greeting", f"Rename pkg/base.py to {path}"):
+        with pytest.raises(PolicyError, match="not in the repository"):
+            written(root, request)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["Edit .git", "Edit .git/config to be shorter", "Delete /etc/passwd", "Add a greeting to /etc/passwd"],
+)
+def test_changes_outside_are_refused(root: Path, request_: str) -> None:
     with pytest.raises(PolicyError, match="not in the repository"):
-        written(root, f"Create {path} with a greeting")
+        written(root, request_)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "Add an endpoint /api/users to pkg/other.py",
+        "Add /api/users to pkg/other.py",
+        "Handle the route /users/list in pkg/other.py",
+        "Read the config from /etc/app/conf.toml in pkg/other.py",
+        "Change ~/.x to ~/.y in pkg/other.py",
+        "Skip .git/objects in pkg/other.py",
+    ],
+)
+def test_paths_that_a_program_knows_are_text(root: Path, request_: str) -> None:
+    choice = "change twice in pkg/other.py:4-5\ndone"
+    _, draft, _ = written(root, request_, choice, "def twice(value):\n    return value + value\n```")
+    assert draft.passed and [edit.path for edit in draft.edits] == ["pkg/other.py"]
+
+
+def test_paths_where_no_new_file_can_be(root: Path, tmp_path: Path) -> None:
+    write(root, {".gitignore": "ignored.py\n", "ignored.py": "x = 1\n"})
+    (root / "away").symlink_to(tmp_path)
+    model = ScriptedChat(script=("x = 1\n```",))
+    for request, said in (
+        ("Create ignored.py with a greeting", "There is a file at ignored.py already. Git ignores it"),
+        ("Create away/x.py with a greeting", "away is a symbolic link"),
+        ("Rename pkg/other.py to pkg/base.py", "There is a file at pkg/base.py already"),
+        ("Rename pkg/other.py to ignored.py", "There is a file at ignored.py already"),
+    ):
+        with pytest.raises(PolicyError, match=said):
+            written(root, request, model=model, test="true")
+    assert model.seen == []
 
 
 def test_a_dirty_tree_is_read_as_it_is(root: Path) -> None:
@@ -350,7 +665,10 @@ def test_a_dirty_tree_is_read_as_it_is(root: Path) -> None:
 def test_files_in_conflict_are_left_alone(root: Path) -> None:
     marks = "<<<<<<< ours\nx = 1\n=======\nx = 2\n>>>>>>> theirs\n"
     write(root, {"pkg/shapes.py": FILES["pkg/shapes.py"] + marks})
-    _, draft, model = written(root, "Implement `area` in pkg/shapes.py")
+    model = ScriptedChat(script=(AREA,))
+    with pytest.raises(UsageError, match=r"pkg/shapes\.py is in conflict"):
+        written(root, "Implement `area` in pkg/shapes.py", model=model, hits=hits_in("pkg/other.py"))
+    _, draft, _ = written(root, "Implement `area`", model=model)
     assert draft.edits == () and model.seen == [] and "may be changed" in draft.reason
 
 
@@ -422,9 +740,11 @@ def test_a_model_that_chooses_nothing_there_is(root: Path) -> None:
 
 def test_only_the_files_allowed_may_change(root: Path) -> None:
     only = Filter(paths=["pkg/base.py"])
-    _, draft, model = written(
-        root, "Implement `area` in pkg/shapes.py", hits=hits_in("pkg/shapes.py"), only=only
-    )
+    model = ScriptedChat(script=(AREA,))
+    for request in ("Implement `area` in pkg/shapes.py", "Create pkg/new.py with a greeting"):
+        with pytest.raises(UsageError, match="--files leaves it out"):
+            written(root, request, hits=hits_in("pkg/base.py"), only=only, model=model)
+    _, draft, _ = written(root, "Implement `area`", hits=hits_in("pkg/shapes.py"), only=only, model=model)
     assert draft.edits == () and model.seen == []
     choice = "change scaled in pkg/base.py:5-6\ndone"
     reply = "def scaled(value, factor):\n    return factor * value\n```"
@@ -474,6 +794,48 @@ def test_secrets_are_not_sent_to_a_server(root: Path) -> None:
     material = Material(Repository.discover(root), lambda _: (hits_in("pkg/shapes.py"), True), local=False)
     with pytest.raises(PolicyError, match="not sent to a server"):
         list(chains.write.write("Implement `area`", material, model, WriteSettings()))
+    assert model.seen == []
+
+
+def test_secrets_are_in_no_menu_and_no_complaint_that_goes_to_a_server(root: Path) -> None:
+    secret = "AKIA" + "Z7Q2M4N6P8R3S5T1"
+    text = f'def key(secret="{secret}"):\n    return secret\n\n\ndef area(radius):\n    return radius\n'
+    write(root, {"pkg/shapes.py": text})
+    choice = "change area in pkg/shapes.py:5-6\ndone"
+    reply = "def area(radius):\n    return 3 * radius\n```"
+    hits = [Hit("pkg/shapes.py", 1, 400, "", 1.0, "python")]
+
+    def asked(local: bool) -> ScriptedChat:
+        model = ScriptedChat(script=(choice, reply, reply))
+        material = Material(
+            Repository.discover(root), lambda _: (hits, True), environment=dict(os.environ), local=local
+        )
+        settings = WriteSettings(rounds=2, test="sh -c 'cat pkg/shapes.py; false'")
+        list(chains.write.write("be better", material, model, settings))
+        return model
+
+    told = [message.text for messages in asked(False).seen for message in messages]
+    assert any("change PLACE" in text for text in told) and not any(secret in text for text in told)
+    assert any("REDACTED" in text for text in told)
+    model = asked(True)
+    assert secret in model.seen[0][-1].text
+
+
+def test_more_files_than_are_read_can_go(root: Path) -> None:
+    names = [f"old/n{number}.md" for number in range(7)]
+    write(root, dict.fromkeys(names, "x\n"))
+    _, draft, _ = written(root, f"Delete {', '.join(names)}.")
+    assert draft.passed and [change.path for change in draft.changes] == names
+
+
+def test_a_server_is_told_of_no_place_where_every_place_holds_a_secret(root: Path) -> None:
+    text = 'KEY = "AKIA' + 'Z7Q2M4N6P8R3S5T1"\n'
+    write(root, {"pkg/key.py": text, "pkg/other_key.py": text})
+    hits = [Hit(path, 1, 1, "", 1.0, "python") for path in ("pkg/key.py", "pkg/other_key.py")]
+    model = ScriptedChat(script=(AREA,))
+    material = Material(Repository.discover(root), lambda _: (hits, True), local=False)
+    with pytest.raises(PolicyError, match="not sent to a server"):
+        list(chains.write.write("be better", material, model, WriteSettings()))
     assert model.seen == []
 
 

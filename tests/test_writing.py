@@ -146,6 +146,25 @@ def test_a_request_for_nothing(root: Path, request_: str) -> None:
         agent.write(request_)
 
 
+def test_a_command_that_cannot_be_started_stops_before_anything_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(NamedModel, "load", loaded.append)
+    with opened(root, LONGER) as agent, pytest.raises(UsageError, match="pytset"):
+        agent.write("Make `pause` twice as long", test="pytset -q")
+    assert loaded == []
+
+
+def test_what_cannot_be_applied_is_not_proposed(root: Path) -> None:
+    write(root, {".gitignore": "ignored.py\n", "ignored.py": "mine\n"})
+    with opened(root, LONGER) as agent, pytest.raises(PolicyError, match="a file at ignored.py already"):
+        agent.write("Create ignored.py with a greeting", test="true")
+    with opened(root, "change pause in src/pause.py:4-5\ndone", LONGER) as agent:
+        proposal = agent.write("Remove the unused imports from src/pause.py")
+        assert [edit.kind for edit in proposal.edits] == [Kind.REPLACE] and "deleted" not in proposal.diff
+
+
 def test_a_merge_that_is_under_way_is_named(root: Path) -> None:
     git(root, "checkout", "-q", "-b", "other")
     write(root, {"src/pause.py": FILES["src/pause.py"].replace("seconds", "secs")})
@@ -156,8 +175,9 @@ def test_a_merge_that_is_under_way_is_named(root: Path) -> None:
     git(root, "merge", "-q", "other", check=False)
     assert "<<<<<<<" in read(root)
     with opened(root, LONGER) as agent:
-        proposal = agent.write("Make `pause` in src/pause.py twice as long")
-        assert proposal.edits == () and any("a merge is under way" in note for note in agent.notes)
+        with pytest.raises(UsageError, match=r"src/pause\.py is in conflict"):
+            agent.write("Make `pause` in src/pause.py twice as long")
+        assert any("a merge is under way" in note for note in agent.notes)
 
 
 def test_a_bare_repository_is_refused(tmp_path: Path) -> None:

@@ -15,14 +15,23 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from chains.writing.edits import FileChange
-from chains.writing.jail import parent_of, state_of, twin_of
+from chains.writing.jail import check_not_gits, state_of, twins_on_the_way
 from chains.writing.journal import APPLIED, COMMITTED, FAILED, PREPARING, UNDONE, Entry, Journal, Record
-from chains.writing.placing import ChangedError, clear, prepare, put, remove, remove_directories, take_back
+from chains.writing.placing import (
+    ChangedError,
+    Left,
+    clear,
+    prepare,
+    put,
+    remove,
+    remove_directories,
+    take_back,
+)
 from chains.writing.policy import PolicyError, checked
 from indexers.errors import AgentError, StorageError
 from indexers.locks import locked
@@ -31,16 +40,25 @@ _WAIT_SECONDS = 10.0
 _PLACE = "The record of edits"
 
 
-def apply(root: Path, changes: Sequence[FileChange], journal: Journal, request: str = "") -> Record:
+def apply(
+    root: Path,
+    changes: Sequence[FileChange],
+    journal: Journal,
+    request: str = "",
+    *,
+    gits: Collection[Path] = (),
+) -> Record:
     """Make these changes in the work tree at `root`. The index and the history of git are not touched.
 
+    :param gits: the directories of git, which may lie in the work tree under any name.
     :raises PolicyError: a path that is never written.
     :raises ChangedError: a file is not as `before` says; nothing was changed.
     :raises StorageError: the disk is full or fails; nothing was changed.
     """
     checked(changes)
     with locked(journal.lock, _WAIT_SECONDS, _PLACE), _undisturbed():
-        _recover(root, journal)
+        _recover_first(root, journal)
+        check_not_gits(root, changes, gits)
         return _apply(root, changes, journal, request)
 
 
@@ -51,7 +69,7 @@ def undo(root: Path, journal: Journal) -> Record:
     :raises AgentError: there is nothing to undo.
     """
     with locked(journal.lock, _WAIT_SECONDS, _PLACE), _undisturbed():
-        _recover(root, journal)
+        _recover_first(root, journal)
         last = journal.last_applied()
         if last is None:
             raise AgentError(
@@ -86,8 +104,9 @@ def _reversed(root: Path, journal: Journal, record: Record, at: int) -> FileChan
 def _apply(
     root: Path, changes: Sequence[FileChange], journal: Journal, request: str, undoes: Record | None = None
 ) -> Record:
+    gone = {change.path for change in changes if change.after is None}
     for change in changes:
-        _check_unchanged(root, change)
+        _check_unchanged(root, change, gone)
     entries = [_entry(change) for change in changes]
     missing = _missing_directories(root, changes)
     try:
@@ -108,23 +127,25 @@ def _apply(
     return _finish(root, journal, record)
 
 
-def _check_unchanged(root: Path, change: FileChange) -> None:
+def _check_unchanged(root: Path, change: FileChange, gone: Collection[str]) -> None:
+    """Refuse a change of a file that is not as it was, or of a new one whose name is taken; `gone` are removed."""
     now = state_of(root, change.path)
+    if change.before is None:
+        # Where the file system itself takes them for one, the old name cannot go when the new one is there.
+        twins = [twin for twin in twins_on_the_way(root, change.path) if now or twin not in gone]
+        if twins:
+            raise PolicyError(
+                f"{change.path!r} is not written: {twins[0]!r} is the same name on some file systems."
+            )
     if now != change.before:
         what = "was changed" if now and change.before else "appeared" if now else "went away"
         raise ChangedError(f"{change.path} {what} since it was read; nothing was written.", "Ask again.")
-    if change.before is None:
-        with suppress(FileNotFoundError), parent_of(root, change.path) as (directory, name):
-            twin = twin_of(directory, name)
-            if twin:
-                raise PolicyError(
-                    f"{change.path!r} is not written: {twin!r} is the same name on some file systems."
-                )
 
 
 def _entry(change: FileChange) -> Entry:
     token = secrets.token_hex(6)
-    name = change.path.rpartition("/")[2][:80]
+    # Bytes are what a name's length is counted in.
+    name = change.path.rpartition("/")[2].encode("utf-8", "replace")[:80].decode("utf-8", "ignore")
     before, after = change.before, change.after
     return Entry(
         change.path,
@@ -150,14 +171,16 @@ def _missing_directories(root: Path, changes: Sequence[FileChange]) -> list[str]
 
 
 def _finish(root: Path, journal: Journal, record: Record) -> Record:
-    """Do what is committed and not done yet; or, where that turns out to be impossible, take all of it back."""
+    """Do what is committed and not done yet; or, where that turns out to be impossible, take it back."""
     try:
         for entry in record.entries:
             put(root, entry)
     except (OSError, AgentError) as error:
         with _translated():
-            take_back(root, journal, record)
-            journal.move(record, FAILED)
+            left = take_back(root, journal, record)
+            record = journal.move(record, FAILED)
+        if left:
+            raise _left(journal, record, left, error) from error
         raise error if isinstance(error, AgentError) else _failed(error) from error
     with _translated():
         remove(root, record, lambda entry: entry.backup)
@@ -168,12 +191,43 @@ def _finish(root: Path, journal: Journal, record: Record) -> Record:
     return record
 
 
+def _left(
+    journal: Journal, record: Record, left: Sequence[Left], error: OSError | AgentError
+) -> ChangedError:
+    """What to say when not everything could be taken back."""
+    told = [f"{one.path} ({_reason(journal, record, one)})" for one in left]
+    why = error.message if isinstance(error, AgentError) else f"It had failed: {error.strerror or error}."
+    # Mostly what stopped the edit is what could not be taken back.
+    stopped = "" if any(why == one.reason for one in left) else f" {why}"
+    return ChangedError(
+        f"The edit was taken back as far as it could be.{stopped} Left alone: {', '.join(told)}.",
+        "See what is there: git status",
+    )
+
+
+def _reason(journal: Journal, record: Record, left: Left) -> str:
+    """Why a file was left, and where its old bytes are."""
+    place = left.kept or journal.kept(record, left.at)
+    reason = left.reason.removesuffix(".")
+    return f"{reason}; what it held before the edit is in {place}" if place else reason
+
+
 def _mark_undone(root: Path, journal: Journal, record: Record) -> None:
     """Of the step that this one takes back: remove the directories that it had made, and its claim to be undone."""
     for other in journal.records():
         if other.number == record.undoes and other.status == APPLIED:
             remove_directories(root, other)
             journal.move(other, UNDONE)
+
+
+def _recover_first(root: Path, journal: Journal) -> None:
+    """End what was begun, before anything else is.
+
+    :raises StorageError: the disk does not let us.
+    """
+    told = _recover(root, journal)
+    if any(record.status == COMMITTED for record in journal.pending()):
+        raise StorageError(told[-1], "Mend that; the next command ends the edit or takes it back.")
 
 
 def _recover(root: Path, journal: Journal) -> list[str]:
@@ -194,7 +248,7 @@ def _recover(root: Path, journal: Journal) -> list[str]:
             )
         except AgentError as error:
             told.append(
-                f"An edit of {files} had been interrupted half-way; it was taken back: {error.message}"
+                f"An edit of {files} had been interrupted half-way and could not be completed. {error.message}"
             )
     journal.prune()
     return told

@@ -20,12 +20,11 @@ DONE = "done"
 _NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}"
 _DEEPEST = 4
 _PATH = re.compile(rf"{_NAME}(?:/{_NAME}){{0,{_DEEPEST}}}")
-_WANTS_DELETE = re.compile(r"\b(?:delete|remove|drop)\b", re.IGNORECASE)
-_WANTS_RENAME = re.compile(r"\b(?:rename|move)\b", re.IGNORECASE)
-_WANTS_NEW = re.compile(r"\b(?:add|create|write|new|introduce|make|generate|implement)\b", re.IGNORECASE)
 # "Add a helper function ..." asks for a definition that is not there; "add a flag to ..." changes one that is.
 _NEW_DEFINITION = re.compile(
-    r"(?:please\s+)?(?:add|write|create|introduce|implement|define|generate)\s+(?:[\w-]+\s+){0,3}?"
+    r"(?:please\s+)?(?:add|write|create|introduce|implement|define|generate)\s+"
+    # "Add a docstring to function f" asks for no function.
+    r"(?:(?!(?:to|for|in|of|on|from|with|by)\b)[\w-]+\s+){0,3}?"
     r"(?:functions?|methods?|class(?:es)?|property|helper|constant|tests?|fixture|struct|enum|interface|trait)\b",
     re.IGNORECASE,
 )
@@ -80,12 +79,14 @@ class Target:
 class Menu:
     """What may be chosen: places, files that may go or get another name, and names for new files.
 
-    `new_paths` are those that the request names; where it names none, any in `folders` may be written.
+    `new_paths` are those that the request names; where it names none, any in `folders` may be written. `new_names` are
+    those that it names for a file that gets another name; where it names none, any may be written.
     """
 
     regions: tuple[Region, ...]
     new_paths: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    new_names: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     deletes: bool = False
     renames: bool = False
@@ -126,7 +127,9 @@ class Menu:
             rules.append(f"whole ::= {' | '.join(map(literal, self.whole))}")
             lines += [f'"{DELETE} " whole'] if self.deletes else []
             lines += [f'"{RENAME} " whole " to " target'] if self.renames else []
-            if self.renames:
+            if self.renames and self.new_names:
+                rules.append(f"target ::= {' | '.join(map(literal, self.new_names))}")
+            elif self.renames:
                 rules.append(f'target ::= part ("/" part){{0,{_DEEPEST}}}')
                 rules.append(f"part ::= {_NAME}")
         rest = f'("\\n" line){{0,{self.most - 1}}} ' if self.most > 1 else ""
@@ -162,7 +165,8 @@ class Menu:
             return Target(Kind.DELETE, rest)
         if verb == RENAME and self.renames:
             path, _, to = rest.partition(" to ")
-            return Target(Kind.RENAME, path, to=to) if path in self.whole and _PATH.fullmatch(to) else None
+            named = to in self.new_names if self.new_names else _PATH.fullmatch(to) is not None
+            return Target(Kind.RENAME, path, to=to) if path in self.whole and named else None
         return None
 
     def _may_be_new(self, path: str) -> bool:
@@ -175,15 +179,6 @@ class Menu:
 def paths_in(request: str) -> list[str]:
     """What in a request is written like a path, in its order."""
     return list(dict.fromkeys(word.rstrip(".") for word in _PATH_WORD.findall(request)))
-
-
-def wants(request: str) -> tuple[bool, bool, bool]:
-    """Whether a request speaks of deleting, of renaming, of something new."""
-    return (
-        _WANTS_DELETE.search(request) is not None,
-        _WANTS_RENAME.search(request) is not None,
-        _WANTS_NEW.search(request) is not None,
-    )
 
 
 def wants_definition(request: str) -> bool:

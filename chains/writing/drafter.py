@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A rewritten place may grow by this much: its tokens again, and so many.
 _GROWTH, _ROOM = 2, 400
+SECRET = "it holds what looks like a secret, which is not sent to a server"
+LOCAL = "Use a model in this process: --engine llama.cpp"
 # From so many lines on, what is rewritten is tried as a draft of itself.
 _LONG = 25
 
@@ -62,6 +64,9 @@ class Drafter:
         if target.kind in (Kind.DELETE, Kind.RENAME):
             return "", []
         shown, scope = self._shown(files, target)
+        if attempt is not None and not self._local:
+            # What a linter or a test says of a file may quote it.
+            attempt = Attempt(attempt.code, tuple(_redacted(problem) for problem in attempt.problems))
         fence = Fence.around(shown + (attempt.code if attempt else ""), _fence_language(target.path, shown))
         messages = draft_messages(self._request, sources, target, shown, fence, scope=scope, attempt=attempt)
         limit = self._settings.max_tokens
@@ -84,13 +89,29 @@ class Drafter:
             return "", ""
         text = Text.of(files[region.path].data)
         shown = text.shown(region.start_line, region.end_line)
-        if not self._local and redact(shown, os.urandom(16), region.path).count:
+        lines = range(region.start_line, region.end_line + 1)
+        if not self._local and not secret_lines(text.text, region.path).isdisjoint(lines):
             raise PolicyError(
-                f"{region.label} holds what looks like a secret; it is not sent to a server.",
-                "Use a model in this process: --engine llama.cpp",
+                f"{region.label}: {SECRET}.",
+                LOCAL,
             )
         around = scope_of(regions_of(region.path, text.text, language_of(region.path, text.lines[0])), region)
-        return without_margin(shown, margin_of(shown)), around.first if around else ""
+        first = around.first if around else ""
+        # The line that it lies in is cut off where it is long, and with it what a secret is known by.
+        if around and not self._local and around.start_line in secret_lines(text.text, region.path):
+            first = ""
+        return without_margin(shown, margin_of(shown)), first
+
+
+def secret_lines(text: str, path: str) -> frozenset[int]:
+    """The lines (1-based) of a file that hold what looks like a secret."""
+    marked = redact(text, os.urandom(16), path).text
+    pairs = zip(text.split("\n"), marked.split("\n"), strict=True)
+    return frozenset(number for number, (line, other) in enumerate(pairs, 1) if line != other)
+
+
+def _redacted(text: str) -> str:
+    return redact(text, os.urandom(16)).text
 
 
 def _fence_language(path: str, shown: str) -> str:

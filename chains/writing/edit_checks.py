@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import symtable
 import sys
 import warnings
 from collections import Counter
@@ -110,13 +111,50 @@ def _python_error(text: str) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Not only parsed: the compiler refuses a stray `return`, two arguments of one name and more.
-            compile(text, "<draft>", "exec", dont_inherit=True)
+            tree = ast.parse(text)
+            # What only shows when names are bound: two arguments of one name, a stray `nonlocal`.
+            symtable.symtable(text, "<draft>", "exec")
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
         return str(error)
+    return misplaced(tree, "module")
+
+
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_ASYNC = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+
+def misplaced(node: ast.AST, inside: str, *, loop: bool = False) -> str | None:
+    """What Python's parser lets pass and its compiler refuses: `await` in a plain function, a stray `return`.
+
+    :param inside: module, class, function or coroutine.
+    """
+    pending = [(child, inside, loop) for child in ast.iter_child_nodes(node)]
+    while pending:
+        child, where, looping = pending.pop()
+        wrong = _wrong(child, where, looping)
+        if wrong:
+            return f"line {getattr(child, 'lineno', 0)}: {wrong}"
+        if isinstance(child, ast.AsyncFunctionDef):
+            where, looping = "coroutine", False
+        elif isinstance(child, ast.FunctionDef | ast.Lambda):
+            where, looping = "function", False
+        elif isinstance(child, ast.ClassDef):
+            where, looping = "class", False
+        looping = looping or isinstance(child, _LOOPS)
+        pending += [(grandchild, where, looping) for grandchild in ast.iter_child_nodes(child)]
     return None
+
+
+def _wrong(node: ast.AST, where: str, looping: bool) -> str:
+    if isinstance(node, _ASYNC) and where != "coroutine":
+        return "'await', 'async for' and 'async with' need an async function"
+    if isinstance(node, ast.Return) and where not in ("function", "coroutine"):
+        return "'return' outside function"
+    if isinstance(node, ast.Break | ast.Continue) and not looping:
+        return "'break' or 'continue' outside loop"
+    return ""
 
 
 def _json_error(text: str) -> str | None:

@@ -143,6 +143,14 @@ class Journal:
             raise JournalError(f"The recorded bytes of {entry.path} are damaged.")
         return state
 
+    def kept(self, record: Record, at: int) -> Path | None:
+        """Where a file's bytes from before the step can be found; None when they are not here as they were."""
+        try:
+            found = self.before(record, at)
+        except JournalError:
+            return None
+        return self._place(record) / f"before.{at}" if found else None
+
     def prune(self) -> None:
         """Drop what is too old to be undone, and leftovers that were never steps."""
         for name in self._names():

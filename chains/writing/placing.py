@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chains.writing.edits import FileChange, FileState
@@ -16,10 +17,22 @@ from indexers.errors import AgentError
 
 # What a file system says that has no links, or none for us.
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+# What a disk says that may work again later.
+_FAILING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 class ChangedError(AgentError):
     """A file is not as it was when it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A file of a step that could not be taken back, and why. `kept` has its old bytes, where nothing else has."""
+
+    at: int
+    path: str
+    reason: str
+    kept: str = ""
 
 
 def prepare(root: Path, changes: Sequence[FileChange], entries: Sequence[Entry]) -> None:
@@ -91,9 +104,7 @@ def _put_in(directory: int, name: str, entry: Entry) -> None:
             os.unlink(entry.temporary, dir_fd=directory)
         return
     if not _is(now, entry.before, entry.before_mode):
-        raise ChangedError(
-            f"{entry.path} was changed by somebody else meanwhile; nothing was written.", "Ask again."
-        )
+        raise _changed(entry)
     if not entry.after:
         os.unlink(name, dir_fd=directory)
     elif entry.before:
@@ -119,30 +130,101 @@ def _is(state: FileState | None, blob: str, mode: int) -> bool:
     return (state.blob if state else "") == blob and (state is None or state.mode == mode)
 
 
-def take_back(root: Path, journal: Journal, record: Record) -> None:
-    """Every file of a step that has its new bytes gets the old ones; what somebody else changed stays theirs."""
+def _changed(entry: Entry) -> ChangedError:
+    return ChangedError(f"{entry.path} was changed by somebody else meanwhile.", "Ask again.")
+
+
+def take_back(root: Path, journal: Journal, record: Record) -> list[Left]:
+    """Every file of a step that has its new bytes gets the old ones, and what lay beside them goes.
+
+    What somebody else changed, or put something else in the place of, stays theirs: which ones.
+
+    :raises OSError: the disk fails; whatever can be taken back is, and trying again goes on from there.
+    """
+    left: list[Left] = []
+    failed: OSError | None = None
     for at, entry in enumerate(record.entries):
-        with suppress(FileNotFoundError), parent_of(root, entry.path) as (directory, name):
-            now = state_in(directory, name, entry.path)
-            if _is(now, entry.after, entry.after_mode) and not _is(now, entry.before, entry.before_mode):
-                if not entry.before:
-                    os.unlink(name, dir_fd=directory)
-                elif _exists(directory, entry.backup):
-                    os.rename(entry.backup, name, src_dir_fd=directory, dst_dir_fd=directory)
-                else:
-                    state = journal.before(record, at)
-                    assert state is not None
-                    _write(directory, entry.backup, state, "")
-                    os.rename(entry.backup, name, src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(directory)
-    clear(root, record)
+        try:
+            _take_back_one(root, journal, record, at)
+        except AgentError as error:
+            left.append(Left(at, entry.path, error.message))
+        except OSError as error:
+            if error.errno in _FAILING:
+                failed = failed or error
+            else:
+                left.append(Left(at, entry.path, f"{entry.path} cannot be written: {error.strerror}."))
+    if failed is not None:
+        raise failed
+    left = [replace(one, kept=_only_copy(root, journal, record, one.at)) for one in left]
+    clear(root, record, {one.kept for one in left})
+    return left
 
 
-def clear(root: Path, record: Record) -> None:
-    """Remove everything that a step put beside its targets, and the directories that it made if they are empty."""
+def _take_back_one(root: Path, journal: Journal, record: Record, at: int) -> None:
+    entry = record.entries[at]
+    made: list[str] | None = None
+    if entry.before and not entry.after:
+        # Its directory may have gone after the file that we removed.
+        made = []
+    try:
+        with parent_of(root, entry.path, made=made) as (directory, name):
+            _take_back_in(directory, name, journal, record, at)
+    except FileNotFoundError:
+        if entry.before:
+            raise _changed(entry) from None
+
+
+def _take_back_in(directory: int, name: str, journal: Journal, record: Record, at: int) -> None:
+    entry = record.entries[at]
+    now = state_in(directory, name, entry.path)
+    if _is(now, entry.before, entry.before_mode):
+        return
+    if not _is(now, entry.after, entry.after_mode):
+        raise _changed(entry)
+    if not entry.before:
+        os.unlink(name, dir_fd=directory)
+    elif _exists(directory, entry.backup):
+        os.rename(entry.backup, name, src_dir_fd=directory, dst_dir_fd=directory)
+    else:
+        state, part = journal.before(record, at), _part(entry)
+        assert state is not None
+        if _exists(directory, part):
+            # Half of the bytes, when this was killed.
+            os.unlink(part, dir_fd=directory)
+        _write(directory, part, state, "")
+        os.rename(part, name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+
+
+def _part(entry: Entry) -> str:
+    """The name under which old bytes are written again: not that of the link to them, which is whole."""
+    return f"{entry.backup}.part" if entry.backup else ""
+
+
+def _only_copy(root: Path, journal: Journal, record: Record, at: int) -> str:
+    """The path of the link to a file's old bytes, where they are nowhere else; else empty."""
+    entry = record.entries[at]
+    if not entry.backup or journal.kept(record, at):
+        return ""
+    with suppress(OSError, PolicyError), parent_of(root, entry.path) as (directory, _):
+        if _exists(directory, entry.backup):
+            return _beside(entry, entry.backup)
+    return ""
+
+
+def clear(root: Path, record: Record, kept: Collection[str] = ()) -> None:
+    """Remove everything that a step put beside its targets, and the directories that it made if they are empty.
+
+    :param kept: paths of links to old bytes that stay.
+    """
     remove(root, record, lambda entry: entry.temporary)
-    remove(root, record, lambda entry: entry.backup)
+    remove(root, record, _part)
+    remove(root, record, lambda entry: "" if _beside(entry, entry.backup) in kept else entry.backup)
     remove_directories(root, record)
+
+
+def _beside(entry: Entry, name: str) -> str:
+    return entry.path[: entry.path.rfind("/") + 1] + name
 
 
 def remove_directories(root: Path, record: Record) -> None:

@@ -7,125 +7,30 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from chains.writing.edits import FileChange
+from chains.writing.edits import FileChange, FileState
+from chains.writing.sensitive import reader_of
 from indexers.errors import AgentError
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 1_024
-# What a file system or a reader does not see in a name (HFS+ ignores some of these), beside category Cf.
+# What a file system or a reader does not see in a name (HFS+ ignores some of these), beside category Cf. U+3164 and
+# U+FFA0 have become U+1160 by then.
 _IGNORABLE = frozenset(
-    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0}
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F}
     | set(range(0xFE00, 0xFE10))
     | set(range(0xE0000, 0xE1000))
 )
-# NTFS's short name for `.git`.
-_SHORT_GIT = re.compile(r"git~\d+")
+# NTFS's short names for `.git`; the second where many names begin alike.
+_SHORT_GIT = re.compile(r"git~\d+|gi[0-9a-f]{4}~\d+")
 
-_DIRECTORIES = {
-    ".github": "GitHub runs it",
-    ".gitlab": "GitLab runs it",
-    ".circleci": "CircleCI runs it",
-    ".buildkite": "Buildkite runs it",
-    ".ci": "the build server runs it",
-    ".husky": "git hooks run it",
-    ".githooks": "git hooks run it",
-    "githooks": "git hooks run it",
-    ".vscode": "the editor obeys it",
-    ".idea": "the editor obeys it",
-    ".zed": "the editor obeys it",
-    ".fleet": "the editor obeys it",
-    ".devcontainer": "the editor builds and runs it",
-    ".cursor": "agents obey it",
-    ".claude": "agents obey it",
-    ".codex": "agents obey it",
-    ".gemini": "agents obey it",
-    ".continue": "agents obey it",
-    ".cargo": "cargo obeys it",
-    ".mvn": "Maven obeys it",
-    ".yarn": "Yarn runs it",
-}
-_NAMES = {
-    **dict.fromkeys(
-        ("setup.py", "setup.cfg", "pyproject.toml", "noxfile.py", "tasks.py", "fabfile.py", "hatch_build.py"),
-        "building or testing runs it",
-    ),
-    **dict.fromkeys(("conftest.py", "pytest.ini", "tox.ini", ".coveragerc"), "running the tests runs it"),
-    **dict.fromkeys(("sitecustomize.py", "usercustomize.py"), "every Python runs it"),
-    **dict.fromkeys(
-        ("makefile", "gnumakefile", "bsdmakefile", "justfile", "rakefile", "gemfile", "cmakelists.txt"),
-        "building runs it",
-    ),
-    **dict.fromkeys(
-        ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "bunfig.toml", "deno.json"),
-        "installing or building runs it",
-    ),
-    **dict.fromkeys(
-        (
-            "build.rs",
-            "build.gradle",
-            "build.gradle.kts",
-            "settings.gradle",
-            "gradlew",
-            "gradlew.bat",
-            "pom.xml",
-        ),
-        "building runs it",
-    ),
-    **dict.fromkeys(
-        ("build.sbt", "mvnw", "meson.build", "build.zig", "wscript", "sconstruct"), "building runs it"
-    ),
-    **dict.fromkeys(
-        (".envrc", ".mise.toml", "mise.toml", ".tool-versions", ".autoenv"), "entering the directory runs it"
-    ),
-    **dict.fromkeys(
-        ("dockerfile", "containerfile", "vagrantfile", "jenkinsfile", "procfile"), "it is built or run"
-    ),
-    **dict.fromkeys(
-        ("agents.md", "claude.md", "gemini.md", "copilot-instructions.md", ".mcp.json"), "agents obey it"
-    ),
-    **dict.fromkeys(
-        (".cursorrules", ".windsurfrules", ".clinerules", ".aider.conf.yml", ".agent.toml"), "agents obey it"
-    ),
-    **dict.fromkeys(
-        (".editorconfig", ".dir-locals.el", ".exrc", ".nvimrc", ".vimrc", ".lvimrc"), "editors obey it"
-    ),
-    **dict.fromkeys(
-        (".travis.yml", "azure-pipelines.yml", "appveyor.yml", ".appveyor.yml", "bitbucket-pipelines.yml"),
-        "the build server runs it",
-    ),
-    **dict.fromkeys(
-        (".drone.yml", ".cirrus.yml", "cloudbuild.yaml", "buildspec.yml"), "the build server runs it"
-    ),
-    **dict.fromkeys(("lefthook.yml", ".lefthook.yml", ".pre-commit-hooks.yaml"), "git hooks run it"),
-    "docker-compose.yml": "it is built or run",
-    "docker-compose.yaml": "it is built or run",
-    "compose.yaml": "it is built or run",
-    "compose.yml": "it is built or run",
-}
-_PATTERNS = (
-    # .gitattributes, .gitmodules, .gitlab-ci.yml, .gitignore: all of them change what git or CI does.
-    (re.compile(r"\.git.+"), "git or the build server obeys it"),
-    (re.compile(r"\.pre-commit.*"), "git hooks run it"),
-    (re.compile(r".+\.pth"), "every Python runs it"),
-    (re.compile(r"\.cursor.*|\.claude.*|\.aider.*"), "agents obey it"),
-    (
-        re.compile(r"(?:dockerfile|containerfile|makefile|jenkinsfile)[.-].+|.+\.(?:dockerfile|mk)"),
-        "building runs it",
-    ),
-    (
-        re.compile(
-            r"(?:jest|vite|vitest|webpack|rollup|babel|eslint|playwright|karma|gulpfile|gruntfile).*\.[cm]?[jt]s"
-        ),
-        "building or testing runs it",
-    ),
-    (
-        re.compile(r"\.(?:bash|zsh|fish|ksh|csh)?(?:rc|profile|login|logout|env)|\.bash_.+|\.profile"),
-        "shells run it",
-    ),
-)
+# What ordinary files may have: no writing by others, no bit that runs a file as its owner.
+_ORDINARY_MODE = 0o755
+# Of the lines of two files, so many are in both when one is the other under a new name.
+_ALIKE = 0.5
 
 
 class PolicyError(AgentError):
@@ -165,41 +70,85 @@ def forbidden(path: str) -> str:
 
 def executes_later(path: str) -> str:
     """What will run or obey a file at this path some day, as a reason; empty where nothing is known to."""
-    *folders, name = [_plain(part) for part in path.split("/")]
-    for folder in folders:
-        if folder in _DIRECTORIES:
-            return _DIRECTORIES[folder]
-    if name in _NAMES:
-        return _NAMES[name]
-    return next((reason for pattern, reason in _PATTERNS if pattern.fullmatch(name)), "")
+    return reader_of(_plain_parts(path))
 
 
-def concerns(changes: Sequence[FileChange]) -> list[Concern]:
-    """What of these changes needs a separate yes: files that execute later, and new permission bits."""
+def concerns(changes: Sequence[FileChange], hooks: Collection[str] = ()) -> list[Concern]:
+    """What of these changes needs a separate yes: files that execute later, and new permission bits.
+
+    :param hooks: files and directories of the repository that git's hooks are in; see `jail.hook_places`.
+    """
+    places = [_plain_parts(place) for place in hooks]
     found = []
     for change in changes:
-        reason = executes_later(change.path)
-        if reason:
-            found.append(Concern(change.path, reason))
-        after = change.after.mode if change.after else None
-        if after is not None and change.before is not None and after != change.before.mode:
-            found.append(Concern(change.path, f"its mode changes from {change.before.mode:o} to {after:o}"))
-        elif (
-            after is not None and change.before is None and after & 0o111 and not _is_rename(change, changes)
-        ):
-            found.append(Concern(change.path, "the new file would be executable"))
+        reason = executes_later(change.path) or _runs_as_hook(change.path, places)
+        found += [Concern(change.path, why) for why in (reason, _mode_concern(change, changes)) if why]
     return found
 
 
+def _runs_as_hook(path: str, places: Sequence[Sequence[str]]) -> str:
+    parts = _plain_parts(path)
+    inside = any(parts[: len(place)] == place for place in places)
+    return "git is configured to run hooks from there" if inside else ""
+
+
+def _mode_concern(change: FileChange, changes: Sequence[FileChange]) -> str:
+    """What is unusual about the permission bits that a file gets; empty where nothing is."""
+    if change.after is None:
+        return ""
+    mode = change.after.mode
+    if change.before is not None:
+        changed = mode != change.before.mode
+        return f"its mode changes from {change.before.mode:o} to {mode:o}" if changed else ""
+    if _is_rename(change.after, changes):
+        return ""
+    if mode & ~_ORDINARY_MODE:
+        return f"the new file's mode would be {mode:o}: others may write it, or it runs as its owner"
+    return "the new file would be executable" if mode & 0o111 else ""
+
+
 def checked(changes: Sequence[FileChange]) -> None:
-    """Refuse changes outside of the repository or inside of git's directory.
+    """Refuse changes outside of the repository or inside of git's directory, and such as exclude one another.
 
     :raises PolicyError: the first path that is refused.
     """
     for change in changes:
         reason = forbidden(change.path)
         if reason:
-            raise PolicyError(f"{change.path!r} is not written: {reason}.")
+            raise _refused(change.path, reason)
+    _check_together([change for change in changes if change.after is not None])
+
+
+def _check_together(changes: Sequence[FileChange]) -> None:
+    """Refuse files that cannot all be there: a new one of the same name, as some file systems see it, or one that is
+    inside another.
+    """
+    files: set[str] = set()
+    spelled: dict[str, set[str]] = {}
+    # Those that are there first: what they are called is so already.
+    for change in sorted(changes, key=lambda change: change.before is None):
+        if change.path in files:
+            raise _refused(change.path, "it would be written twice")
+        files.add(change.path)
+        for place in places_of(change.path):
+            known = spelled.setdefault(folded(place), set())
+            if change.before is None and known and place not in known:
+                raise _refused(change.path, f"{min(known)!r} is the same name on some file systems")
+            known.add(place)
+    for path in files:
+        above = next((place for place in places_of(path)[:-1] if place in files), "")
+        if above:
+            raise _refused(path, f"{above!r} would be a file and a directory")
+
+
+def _refused(path: str, reason: str) -> PolicyError:
+    return PolicyError(f"{path!r} is not written: {reason}.")
+
+
+def places_of(path: str) -> list[str]:
+    """The directories on the way to a file, outer ones first, and the file itself."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def folded(name: str) -> str:
@@ -216,12 +165,31 @@ def _plain(name: str) -> str:
     return folded(name).split(":", 1)[0].rstrip(". ")
 
 
+def _plain_parts(path: str) -> list[str]:
+    return [_plain(part) for part in path.split("/")]
+
+
 def _is_git(part: str) -> bool:
     name = _plain(part)
     return name == ".git" or _SHORT_GIT.fullmatch(name) is not None
 
 
-def _is_rename(change: FileChange, changes: Sequence[FileChange]) -> bool:
-    """Whether the file has its mode from one that goes away in the same step."""
-    mode = change.after.mode if change.after else None
-    return any(other.after is None and other.before and other.before.mode == mode for other in changes)
+def _is_rename(after: FileState, changes: Sequence[FileChange]) -> bool:
+    """Whether a new file is one that goes away in the same step: its mode, and what it holds."""
+    return any(
+        other.after is None
+        and other.before is not None
+        and other.before.mode == after.mode
+        and _alike(other.before.data, after.data)
+        for other in changes
+    )
+
+
+def _alike(before: bytes, after: bytes) -> bool:
+    """Whether two files are the same, or share at least half of the lines of the longer one."""
+    if before == after:
+        return True
+    old, new = (
+        Counter(line for raw in data.split(b"\n") if (line := raw.strip())) for data in (before, after)
+    )
+    return (old & new).total() >= _ALIKE * max(old.total(), new.total(), 1)

@@ -35,13 +35,21 @@ class Attempt:
     problems: tuple[str, ...]
 
 
-def choice_messages(request: str, sources: Sequence[Source], menu: Menu) -> list[BaseMessage]:
-    """Asks which places to change."""
+def choice_messages(
+    request: str, sources: Sequence[Source], menu: Menu, refused: Sequence[str] = ()
+) -> list[BaseMessage]:
+    """Asks which places to change.
+
+    :param refused: what was chosen before and cannot be done, and why.
+    """
     forms = "\n".join(menu.forms())
     text = (
         f"Task: {request}\n\nPlaces:\n{menu.text()}\n\nWhat has to be done for the task? Answer with one line for each "
         f"place that must change, as few as possible, the most important first, then the line done. Forms:\n{forms}"
     )
+    if refused:
+        told = "\n".join(f"- {line}" for line in refused)
+        text += f"\n\nThis cannot be done:\n{told}\nChoose something else."
     return _messages(sources, text, "")
 
 
