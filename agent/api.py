@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -290,16 +291,22 @@ class Agent:
         strict: bool = False,
         deadline: float | None = None,
         use_model: bool = True,
+        model: str | None = None,
     ) -> ReviewReport:
         """A review of what is staged, or of a commit, a range `A..B`, or a unified diff.
+
+        It runs in a process of its own, which ends with the deadline, unless this one has threads: then it runs here,
+        and a step that takes long is waited for.
 
         :param block_at: the severity (low, medium, high, critical) from which `exit_code` is 1.
         :param strict: `exit_code` is 3 where something was not reviewed.
         :param deadline: seconds after which what is left is listed as not reviewed.
         :param use_model: False for the checks alone. A model is never fetched for a review.
+        :param model: a model's name or a GGUF file; otherwise settings, else the best one installed.
         :raises UsageError: there is no such commit, or the diff is none.
         """
-        from agent.review import Request, reports
+        from agent.guard import guarded
+        from agent.review import Request, reports, seconds_allowed
 
         request = Request(
             commit=commit,
@@ -309,9 +316,14 @@ class Agent:
             strict=strict,
             deadline=deadline,
             use_model=use_model,
+            model=model,
         )
-        *_, report = reports(self.repository, self.settings, request)
-        return report
+        started = time.monotonic()
+
+        def work() -> Iterator[ReviewReport]:
+            return reports(self.repository, self.settings, request, started)
+
+        return guarded(work, started=started, deadline=seconds_allowed(self.settings, request))
 
     # -- ask -------------------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ MACHINE = {
 OUT_OF_MEMORY = (
     "Choose a smaller model (agent models list) or fewer --context-tokens, or close other programs."
 )
+# Values of --format that are one JSON object.
+OBJECT_FORMATS = ("json", "sarif")
 GLOBAL_FLAGS = ("-q", "--quiet", "--debug")
 
 
@@ -141,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     shared, own = _sorted_out(list(sys.argv[1:] if argv is None else argv))
     # Before parsing nothing else is known about how errors are wanted.
-    wants_json = "--json" in own
+    wants_json = _wants_json(own)
     debug = "--debug" in shared
     output = Output()
     try:
@@ -234,6 +236,14 @@ def _sorted_out(arguments: list[str]) -> tuple[list[str], list[str]]:
     return shared, own
 
 
+def _wants_json(own: list[str]) -> bool:
+    """Whether a program reads the answer, so that an error has to be an object too."""
+    options = own[: own.index("--")] if "--" in own else own
+    forms = [word.partition("=")[2] for word in options if word.startswith("--format=")]
+    forms += [value for word, value in zip(options, options[1:], strict=False) if word == "--format"]
+    return "--json" in options or any(form in OBJECT_FORMATS for form in forms)
+
+
 def _early_color(shared: list[str]) -> str | None:
     """How to colour the errors of parsing itself."""
     flag = None
@@ -246,7 +256,7 @@ def _early_color(shared: list[str]) -> str | None:
 
 
 def _report(output: Output, error: AgentError, code: int, wants_json: bool, debug: bool) -> int:
-    """An expected failure: the sentence and its remedy on stderr, with --json also one object on stdout."""
+    """An expected failure: the sentence and its remedy on stderr, for a program also one object on stdout."""
     try:
         output.error(error.message, error.remedy)
         if debug:

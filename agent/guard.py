@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from chains.review import finished_late
 from chains.reviewing.codec import report_from_data, report_to_data
 from chains.reviewing.types import Reason, ReviewReport, Unreviewed
+from indexers import errors
 from indexers.children import is_alone
 from indexers.errors import AgentError
 
@@ -76,7 +77,7 @@ def began() -> float:
 def _concluded(last: list[dict[str, Any]], ended: bool, status: int, seconds: float) -> ReviewReport:
     error = next((item["error"] for item in last if "error" in item), None)
     if error is not None:
-        failure = AgentError(error["message"], error["remedy"])
+        failure = _kind_of(error["type"])(error["message"], error["remedy"])
         failure.exit_code = int(error["exit_code"])
         raise failure
     report = next((report_from_data(item["report"]) for item in reversed(last) if "report" in item), None)
@@ -165,14 +166,21 @@ def _report_all(work: Work, descriptor: int) -> None:
             _send(descriptor, {"report": report_to_data(report)})
         _send(descriptor, {"done": True})
     except AgentError as error:
-        _send(descriptor, {"error": _error(error.message, error.remedy, error.exit_code)})
+        name = type(error).__name__
+        _send(descriptor, {"error": _error(error.message, error.remedy, error.exit_code, name)})
     except BaseException:  # noqa: BLE001 (the boundary of this process: its parent tells)
         message = "This is a bug in agent review:\n" + traceback.format_exc()
         _send(descriptor, {"error": _error(message, "", _FAILED)})
 
 
-def _error(message: str, remedy: str, code: int) -> dict[str, object]:
-    return {"message": message, "remedy": remedy, "exit_code": code}
+def _error(message: str, remedy: str, code: int, name: str = AgentError.__name__) -> dict[str, object]:
+    return {"type": name, "message": message, "remedy": remedy, "exit_code": code}
+
+
+def _kind_of(name: str) -> type[AgentError]:
+    """The class of the error tree with this name, so that whoever called can tell errors apart."""
+    found = getattr(errors, name, None)
+    return found if isinstance(found, type) and issubclass(found, AgentError) else AgentError
 
 
 def _send(descriptor: int, message: dict[str, Any]) -> None:

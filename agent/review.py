@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agent import baseline
@@ -14,12 +15,16 @@ from agent.review_model import NO_MODEL, reader_for
 from agent.review_server import sent_to, server_reader
 from chains.review import Policy, review
 from chains.reviewing.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, unread
+from chains.reviewing.history import history
 from chains.reviewing.trees import RevisionTree
 from chains.reviewing.types import ReviewReport
 from indexers.blobs import file_at
 from indexers.errors import RepositoryError, UsageError
 from indexers.git import Repository
-from indexers.revisions import Revision, changes, empty_tree, of_commit, of_range, staged
+from indexers.revisions import Change, Revision, changes, empty_tree, of_commit, of_range, staged
+
+# The longest deadline in seconds, as it is for the setting.
+MOST_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,11 @@ class Request:
             raise UsageError(
                 "Review either staged changes, or a commit, or a range, or a diff: one at a time."
             )
+        # Written so that it is false of what is no number, too.
+        if self.deadline is not None and not 1 <= self.deadline <= MOST_SECONDS:
+            raise UsageError(
+                f"A deadline of {self.deadline} seconds is none.", f"Choose from 1 to {MOST_SECONDS}."
+            )
 
 
 def reports(
@@ -61,6 +71,7 @@ def reports(
     revision = _revision(repository, request)
     policy = tightened(policy, repository, revision.base, notes)
     policy = replace(policy, accepted=baseline.accepted(repository, request.baseline, revision.base))
+    listed: list[Change] = []
     if request.diff is None:
         listed = changes(repository, revision)
         # To be shown where there is not even the time to read it.
@@ -75,7 +86,8 @@ def reports(
     reader = make(repository, settings, request.model, tree) if wanted else None
     if wanted and (told := sent_to(settings)):
         notes.append(told)
-    for report in review(change, policy, tree=tree, reader=reader, started=begun):
+    past = partial(history, repository, revision, listed) if request.range is not None else None
+    for report in review(change, policy, tree=tree, reader=reader, started=begun, history=past):
         yield replace(report, notes=(*notes, *report.notes))
 
 

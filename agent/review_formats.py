@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,8 @@ _LEVELS = {
     Severity.HIGH: "error",
     Severity.CRITICAL: "error",
 }
+# White space as the runner trims it.
+_COMMAND_START = re.compile(r"^(\s*)::", re.MULTILINE)
 _COMMANDS = {"note": "notice", "warning": "warning", "error": "error"}
 _RULES = {
     "secret": "A key, token or password in an added line",
@@ -161,6 +164,11 @@ def github_lines(report: ReviewReport) -> Iterator[str]:
     for lost in report.unreviewed:
         place = f"file={_property(lost.path)},line={max(1, lost.start_line)}"
         yield f"::warning {place},title=agent review%3A not reviewed::{_data(lost.reason.value)}"
+
+
+def no_command(text: str) -> str:
+    """Text in which GitHub's runner sees no command: `::` at the start of a line, or `##[` anywhere in it."""
+    return _COMMAND_START.sub(r"\1: :", text).replace("##[", "## [")
 
 
 def _data(text: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from chains.reviewing.changes import ReadChange
-from chains.reviewing.checks import callers, first, second
+from chains.reviewing.checks import callers, first, second, secret
+from chains.reviewing.history import Step
 from chains.reviewing.risk import risk
 from chains.reviewing.suppressions import sift
 from chains.reviewing.types import (
@@ -81,15 +83,18 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     pieces: list[tuple[Hunk, ...]] = field(default_factory=list)
     shown: float = 0.0
+    # Of what is no text, how much was looked through.
+    searched: int = 0
+    lost: list[Unreviewed] = field(default_factory=list)
 
     @property
     def end(self) -> float:
         """When the time is over, on the monotonic clock."""
         return self.started + self.policy.deadline
 
-    def late(self) -> bool:
-        """Whether it is."""
-        return time.monotonic() >= self.end
+    def late(self, share: float = 1.0) -> bool:
+        """Whether it is, or so much of it."""
+        return time.monotonic() >= self.started + self.policy.deadline * share
 
     def due(self) -> bool:
         """Whether it is time to show how far we are."""
@@ -102,7 +107,12 @@ class _Run:
         """What is known now; until the last report, what is still to come counts as not reviewed."""
         change = self.change
         reviewed: list[Reviewed] = []
-        unreviewed = list(change.unreviewed)
+        unreviewed = [*change.unreviewed, *self.lost]
+        reason = Reason.DEADLINE if last else Reason.PENDING
+        unreviewed += (
+            Unreviewed(file.path, 0, 0, reason, "its bytes were not looked through for secrets")
+            for file in change.opaque[self.searched :]
+        )
         for (at, number), state in self.states.items():
             file = change.files[at]
             hunk = self.pieces[at][number]
@@ -113,7 +123,7 @@ class _Run:
                 )
             else:
                 reviewed.append(Reviewed(file.path, hunk.start, hunk.end, by_model=state))
-        sifted = sift(self.found, change.files, self.policy.accepted)
+        sifted = sift(self.found, (*change.files, *change.opaque), self.policy.accepted)
         return ReviewReport(
             title=change.title,
             findings=tuple(sorted(sifted.findings, key=lambda f: (-f.severity.rank, f.path, f.line))),
@@ -140,6 +150,7 @@ def review(
     tree: callers.Tree | None = None,
     reader: Callable[[], Reader | Verdict] | None = None,
     started: float | None = None,
+    history: Callable[[Callable[[], bool]], Iterator[Step]] | None = None,
 ) -> Iterator[ReviewReport]:
     """Reports of how far the review is, the last of which is the review.
 
@@ -147,6 +158,7 @@ def review(
     :param reader: makes the model layer when there is something for it to read, or gives the verdict on every hunk
         where there is none; None where no model is wanted.
     :param started: the monotonic time from which the deadline counts, now where none is given.
+    :param history: what each commit of a range did, looked through for secrets until what it is given says stop.
     """
     run = _Run(change, policy, time.monotonic() if started is None else started)
     quiet = {item.path for item in change.quiet}
@@ -155,7 +167,7 @@ def review(
         for number in range(len(run.pieces[at])):
             run.states[at, number] = Reason.PENDING
     yield run.report()
-    yield from _checks(run, tree)
+    yield from _checks(run, tree, history)
     checked = [key for key, state in run.states.items() if state is False]
     waiting = [key for key in checked if change.files[key[0]].path not in quiet] if reader else []
     for key in waiting:
@@ -167,25 +179,29 @@ def review(
     yield run.report(last=True)
 
 
-def _checks(run: _Run, tree: callers.Tree | None) -> Iterator[ReviewReport]:
+def _checks(
+    run: _Run,
+    tree: callers.Tree | None,
+    history: Callable[[Callable[[], bool]], Iterator[Step]] | None,
+) -> Iterator[ReviewReport]:
     """Every check on every file; what the time did not reach stays pending."""
     files = run.change.files
-    reached = 0
-    for file in files:
-        if run.late():
-            break
-        run.found += first(file)
-        reached += 1
-        if run.due():
-            yield run.report()
-    done = 0
-    for file in files[:reached]:
-        if run.late():
-            break
-        run.found += second(file)
-        done += 1
-        if run.due():
-            yield run.report()
+    done = len(files)
+    # One after the other on all files: none may take the time in which another is looked through for secrets.
+    for check in (secret, first, second):
+        reached = 0
+        for file in files[:done]:
+            if run.late():
+                break
+            run.found += check(file)
+            reached += 1
+            if run.due():
+                yield run.report()
+        done = reached
+        if check is secret:
+            yield from _opaque(run)
+            # The other checks get half of the time.
+            yield from _past(run, history(partial(run.late, 0.5))) if history is not None else ()
     if tree is not None and not run.late():
         run.found += callers.check(files, tree, run.late)
         if run.late():
@@ -193,6 +209,34 @@ def _checks(run: _Run, tree: callers.Tree | None) -> Iterator[ReviewReport]:
     for key in run.states:
         if key[0] < done:
             run.states[key] = False
+
+
+def _opaque(run: _Run) -> Iterator[ReviewReport]:
+    """Secrets in what is no text; what the time did not reach is told."""
+    for file in run.change.opaque:
+        if run.late():
+            break
+        run.found += secret(file)
+        run.searched += 1
+        if run.due():
+            yield run.report()
+
+
+def _past(run: _Run, steps: Iterator[Step]) -> Iterator[ReviewReport]:
+    """Secrets in the commits of a range, those that are still there at its end told once."""
+    known = {item.fingerprint for item in run.found}
+    for step in steps:
+        if isinstance(step, Unreviewed):
+            run.lost.append(step)
+            continue
+        commit, file = step
+        for item in secret(file):
+            if item.fingerprint not in known:
+                known.add(item.fingerprint)
+                message = f"In commit {commit[:10]}, and no longer so at the end of the range: {item.message}"
+                run.found.append(replace(item, message=message))
+        if run.due():
+            yield run.report()
 
 
 def _by_model(

@@ -103,6 +103,19 @@ def of_range(repository: Repository, name: str) -> Revision:
     return Revision(base, tip, f"range {base[:10]}..{tip[:10]}")
 
 
+def commits_of(repository: Repository, revision: Revision, most: int) -> list[tuple[str, tuple[str, ...]]]:
+    """The commits of a range and their parents, newest first, at most so many; the first of all has the empty tree."""
+    without = () if revision.base in _EMPTY_TREES.values() else (f"^{revision.base}",)
+    listing = repository.run(
+        "rev-list", "--topo-order", "--parents", f"--max-count={most}", revision.tip, *without
+    )
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for line in listing.decode("ascii").splitlines():
+        commit, *parents = line.split()
+        found.append((commit, tuple(parents or [empty_tree(repository)])))
+    return found
+
+
 def new_since(repository: Repository, commit: str) -> str:
     """What a commit that no remote branch has is new since: the commit before the oldest such; empty for nothing new.
 

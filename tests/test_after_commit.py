@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from repos import commit, git, make_repo, write
+from test_checks import KEY as SECRET
 from test_checks import diff
 from test_hook import KEY, agent, environment, no_process_is_left, run_git  # noqa: F401 - fixtures
 from test_review import NEW, OLD, Judge, run, said
 
 from agent import after_commit, hooks
+from agent.commands import hook
+from agent.output import Output
 from chains.reviewing.types import Outcome
 from indexers.git import Repository
+from indexers.locks import locked
 
 
 def test_a_report_is_told_once(tmp_path: Path) -> None:
@@ -26,6 +35,68 @@ def test_a_report_is_told_once(tmp_path: Path) -> None:
     [told] = after_commit.waiting(repository)
     assert told.findings == report.findings
     assert after_commit.waiting(repository) == []
+
+
+def test_no_report_is_lost_and_the_gravest_are_told_in_full(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    repository = Repository.discover(root)
+    found = run(diff("a.py", OLD, NEW), judge=Judge(said()))
+    for number in range(8):
+        after_commit.keep(repository, f"{number}" * 40, replace(found, title=f"commit {number}"))
+    blocking = run(diff("k.py", "", f'key = "{SECRET}"\n'))
+    after_commit.keep(repository, "8" * 40, replace(blocking, title="commit 8"))
+    for number in (9, 10):
+        after_commit.keep(repository, f"{number}", replace(found, findings=(), title=f"commit {number}"))
+    (after_commit._directory(repository) / "damaged.json").write_text("{")
+    out = io.StringIO()
+    hook._tell_waiting(Output(stdout=out, stderr=out), repository)
+    text = out.getvalue()
+    assert text.count(", made before:") == 5 and "Of commit 8, made before:" in text
+    for number in range(4, 8):
+        assert f"See: agent review --commit {number}\n" in text
+    assert "See: agent review --commit damaged" in text
+    assert "Nothing found in 2 commits more, made before." in text
+    assert not list(after_commit._directory(repository).glob("*.json"))
+
+
+def test_one_worker_reviews_what_waits_and_a_rebase_starts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    repository = Repository.discover(root)
+    started: list[object] = []
+
+    def begin(command: object, **_: object) -> subprocess.CompletedProcess[bytes]:
+        started.append(command)
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(
+        after_commit, "subprocess", SimpleNamespace(run=begin, DEVNULL=None, TimeoutExpired=OSError)
+    )
+    monkeypatch.setenv("AGENT_REVIEW_MODEL", "none")
+    made = []
+    for number in range(3):
+        write(root, {"a.py": f"x = 1{number}\n"})
+        made.append(commit(root))
+        if number == 2:
+            (repository.git_dir / "rebase-merge").mkdir()
+        with locked(after_commit._lock(repository)) if number else nullcontext():
+            assert after_commit.start(repository)
+    assert len(started) == 1
+    gone = git(root, "commit-tree", "-m", "amended", "HEAD^{tree}").decode().strip()
+    after_commit.enqueue(repository, gone)
+    broken = made.pop(0)
+    path = after_commit._queue(repository) / f"{broken}.waits"
+    path.rename(path.with_suffix(".begun"))
+    with locked(after_commit._lock(repository)):
+        monkeypatch.setattr(after_commit, "_LOCK_SECONDS", 0.1)
+        after_commit.main([bytes(root).hex()])
+        assert len(after_commit._waiting_commits(repository)) == 4
+    after_commit.main([bytes(root).hex()])
+    reports = after_commit.waiting(repository)
+    assert [report.title for report in reports] == [f"commit {item[:10]}" for item in (broken, *made)]
+    assert "broken off" in reports[0].unreviewed[0].detail and not reports[1].unreviewed
+    assert not after_commit._waiting_commits(repository)
 
 
 @pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -42,7 +113,8 @@ def test_what_is_found_after_a_commit_is_told_at_the_next_one(
     assert run_git(root, environment, "commit", "-q", "-a", "-m", "one").returncode == 0
     made = git(root, "rev-parse", "HEAD").decode().strip()
     if not own_process:
-        after_commit.main([bytes(root).hex(), made])
+        after_commit.enqueue(repository, made)
+        after_commit.main([bytes(root).hex()])
     for _ in range(1_000):
         # A process that gives way to every other may take long on a busy machine.
         if list(after_commit._directory(repository).glob("*.json")):

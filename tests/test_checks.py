@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from chains.reviewing.checks import callers, first, second
-from chains.reviewing.checks.hidden_text import visible
+from chains.reviewing import checks
+from chains.reviewing.checks import callers, second
 from chains.reviewing.diff import hunks
 from chains.reviewing.suppressions import ignored, sift
 from chains.reviewing.types import FileDiff, Finding, Severity
+from chains.reviewing.visible import visible
 from indexers.languages import language_of
 
 KEY = "AKIAIOSFODNN7ABCDEFG"
@@ -20,6 +21,10 @@ def diff(path: str, before: str | None, after: str | None, **more: object) -> Fi
     status = "A" if before is None else "D" if after is None else "M"
     language = language_of(path, (after or before or "").split("\n")[0])
     return FileDiff(path, status, before, after, hunks(before, after), language, **more)  # type: ignore[arg-type]
+
+
+def first(file: FileDiff) -> list[Finding]:
+    return [*checks.secret(file), *checks.first(file)]
 
 
 def found(file: FileDiff) -> list[tuple[str, int]]:
@@ -61,6 +66,34 @@ def test_a_key_that_was_there_or_goes_is_no_finding() -> None:
     assert found(diff("a.py", f'key = "{KEY}"\n', "key = load()\n")) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "before", "line"),
+    [
+        (".github/workflows/ci.yml", "a: 1\n", f"env: {{AWS_ACCESS_KEY_ID: {KEY}}}"),
+        ("a.txt", "a\n", f"<<<<<<< {KEY}"),
+        ("a.py", "a = 1\n", f'breakpoint()  # "{KEY}"'),
+        ("a.py", "a = 1\n", f"def f(:  # {KEY}"),
+        ("a.py", "a = 1\n", f"x = 1  # \u202e {KEY} \u202c"),
+        ("package.json", "{\n}\n", f'"postinstall": "X={KEY} sh a.sh"'),
+        ("link", None, f"/{KEY}"),
+    ],
+)
+def test_no_check_shows_the_key_that_stands_in_its_line(path: str, before: str | None, line: str) -> None:
+    mode = 0o120000 if path == "link" else 0o100644
+    file = diff(path, before, f"{before or ''}{line}\n", new_mode=mode)
+    items = [*first(file), *second(file)]
+    assert len({item.category for item in items}) > 1
+    for item in items:
+        assert KEY not in str(item) and "\u202e" not in str(item)
+
+
+def test_no_check_shows_a_line_from_within_a_private_key() -> None:
+    body = "MIIEpAIBAAKCAQEA" + "abcd1234" * 6
+    text = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n{body}\n-----END RSA PRIVATE KEY-----\n"
+    items = list(first(diff(".gitattributes", f"{body}\n", text)))
+    assert {item.category for item in items} == {"secret", "self-running"} and "MIIE" not in str(items)
+
+
 def test_a_private_key_is_one_finding_and_no_line_of_it_is_shown() -> None:
     body = "\n".join("MIIEpAIBAAKCAQEA" + "abcd1234" * 6 for _ in range(4))
     text = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----\n"
@@ -70,6 +103,29 @@ def test_a_private_key_is_one_finding_and_no_line_of_it_is_shown() -> None:
 
 def test_a_file_that_is_a_secret_by_its_name() -> None:
     assert found(diff(".env", None, "DEBUG=1\n")) == [("secret", 1)]
+
+
+# --- many findings -----------------------------------------------------------------------------------
+
+
+def test_of_many_findings_of_a_kind_some_are_told_and_the_rest_counted() -> None:
+    lines = "".join(f"word {number}\u200b\n" for number in range(6_000))
+    file = diff("doc.py", None, lines)
+    items = first(file)
+    assert len(items) == checks.MOST_TOLD + 1 and "And 5,899 more" in items[-1].message
+    assert items[-1].severity is Severity.HIGH
+
+
+def test_accepting_many_findings_accepts_no_other() -> None:
+    lines = "".join(f"word {number}\u200b\n" for number in range(300))
+    file = diff("doc.py", None, lines)
+    known = {item.fingerprint for item in sift(first(file), [file], frozenset()).findings}
+    assert not sift(first(file), [file], known).findings
+    more = diff("doc.py", None, f"{lines}another\u200b\n")
+    assert len(sift(first(more), [more], known).findings) == 1
+    quiet = "".join(f"word {number}\u200b  # agent: ignore[hidden-text]\n" for number in range(300))
+    behind = diff("doc.py", None, f"{quiet}another\u200b\n")
+    assert [item.line for item in sift(first(behind), [behind], known).findings] == [301]
 
 
 # --- markers, hidden text ----------------------------------------------------------------------------
@@ -138,7 +194,7 @@ def test_what_runs_by_itself_is_pointed_out_once(path: str) -> None:
 
 
 def test_ordinary_files_do_not_run_by_themselves() -> None:
-    for path in ("src/hooks/useThing.ts", "docs/github.md", "agents.py", "package.json", "Makefile"):
+    for path in ("src/hooks/useThing.ts", "docs/github.md", "agents.py", "package.json"):
         assert found(diff(path, "a = 1\n", "a = 2\n")) == [], path
 
 
@@ -306,3 +362,45 @@ def test_accepted_findings_are_known_by_content_wherever_they_move() -> None:
     ]
     changed = diff("a.py", "", "breakpoint(header=1)\n")
     assert len(sift(second(changed), [changed], {item.fingerprint}).findings) == 1
+
+
+def test_what_is_accepted_is_what_was_said_and_not_whatever_comes_to_stand_there() -> None:
+    users = {"app.py": CALLER + "from lib import save_user\nsave_user(1)\n"}
+
+    def removed(name: str) -> tuple[FileDiff, list[Finding]]:
+        file = diff("lib.py", f"x = 1\ndef {name}(name):\n    return name\nz = 1\n", "x = 1\nz = 1\n")
+        return file, broken([file], users)
+
+    file, items = removed("load_user")
+    [item] = sift(items, [file], frozenset()).findings
+    assert not sift(items, [file], {item.fingerprint}).findings
+    other, more = removed("save_user")
+    assert len(sift(more, [other], {item.fingerprint}).findings) == 1
+
+
+def test_line_numbers_in_a_message_do_not_make_it_another_one() -> None:
+    file = diff("lib.py", LIBRARY, "def other():\n    return 1\n")
+    [one] = sift(broken([file], {"app.py": CALLER}), [file], frozenset()).findings
+    [two] = sift(broken([file], {"app.py": f"\n\n{CALLER}"}), [file], frozenset()).findings
+    assert one.message != two.message and one.fingerprint == two.fingerprint
+
+
+def test_what_runs_by_itself_is_accepted_as_a_whole() -> None:
+    path, before = ".github/workflows/ci.yml", "a: 1\nb: 2\n"
+    file = diff(path, before, f"{before}c: 3\nd: 4\n")
+    [item] = sift(first(file), [file], frozenset()).findings
+    for after in (f"{before}c: 3\nd: curl evil\n", f"{before}c: 3\n", "a: 1\nc: 3\nd: 4\n"):
+        other = diff(path, before, after)
+        assert len(sift(first(other), [other], {item.fingerprint}).findings) == 1
+    assert not sift(first(file), [file], {item.fingerprint}).findings
+
+
+def test_another_private_key_is_not_the_one_that_was_accepted() -> None:
+    def key(body: str) -> FileDiff:
+        text = f"-----BEGIN RSA PRIVATE KEY-----\n{body * 4}\n-----END RSA PRIVATE KEY-----\n"
+        return diff("notes.txt", None, text)
+
+    one, two = key("MIIEpAIBAAKCAQEA"), key("MIIEpAIBAAKCAQEB")
+    [item] = sift(first(one), [one], frozenset()).findings
+    assert not sift(first(one), [one], {item.fingerprint}).findings
+    assert len(sift(first(two), [two], {item.fingerprint}).findings) == 1

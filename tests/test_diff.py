@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from repos import git, make_repo, write
 
+from chains.review import Policy, review
 from chains.reviewing.changes import read_patch
 from chains.reviewing.diff import hunks, limited, touched_lines
 from chains.reviewing.patch import parse_patch
-from chains.reviewing.types import Hunk
+from chains.reviewing.types import Hunk, Reason
 from indexers.errors import UsageError
 
 LINES = st.lists(st.sampled_from(["a", "b", "c", "d", "", "  e", "f\x0bg", "\u2028"]), max_size=25)
@@ -126,6 +128,89 @@ def test_an_empty_patch_changes_nothing(data: bytes) -> None:
 def test_what_is_no_patch_is_refused() -> None:
     with pytest.raises(UsageError):
         parse_patch(b"hello\nworld\n")
+
+
+KEY = b"AKIAIOSFODNN7ABCDEFG"
+HEAD = b"diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n"
+ADDED = b'+key = "' + KEY + b'"\n'
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        b"diff --cc x.py\nindex 1,2..3\n--- a/x.py\n+++ b/x.py\n@@@ -1,1 -1,1 +1,2 @@@\n  a\n+" + ADDED,
+        b"diff --cc x.py\nindex 1,2..3\n--- a/x.py\n+++ b/x.py\n@@@ -1,1 -1,1 +1,2 @@@\n  a\n " + ADDED,
+        HEAD + b"@@ -1,1 +1,500 @@\n a\n" + ADDED,
+        HEAD + b"@@ -1,1 +1,500 @@\n a\n" + ADDED + b"diff --git a/y.py b/y.py\n",
+        HEAD + b"@@ broken @@\n" + ADDED,
+        HEAD + b"@@ -1,1 +1,1 @@\n-a\n+b\n" + ADDED,
+        HEAD + b"@@ -1,3 +1,1 @@\n-a\n+b\n" + ADDED,
+        HEAD + ADDED,
+        HEAD + b"@@ -1 +1,2 @@\n a\n" + ADDED + b"@@ -3 +2,2 @@\n a\n+b\n",
+        HEAD.replace(b"---", b"Binary files a/x.py and b/x.py differ\n---") + b"@@ -0,0 +1 @@\n" + ADDED,
+        HEAD.replace(b"b/x.py\n@@", b"/dev/null\n@@").replace(b"+++ b/x.py", b"+++ /dev/null")
+        + b"@@ -0,0 +1 @@\n"
+        + ADDED,
+        b"diff --git a/x.py b/x.py\ndeleted file mode 100644\n--- a/x.py\n+++ b/x.py\n".replace(
+            b"+++ b/x.py", b"+++ /dev/null"
+        )
+        + b"@@ -1 +1,2 @@\n a\n"
+        + ADDED,
+        b"*** a/x.py\n--- b/x.py\n***************\n*** 1,1 ****\n--- 1,2 ----\n  a\n+ " + ADDED[1:],
+        b"*** a/x.py\n--- b/x.py\n***************\n*** 1,1 ****\n! a\n--- 1,1 ----\n! " + ADDED[1:],
+        HEAD + b"@@ -1,1 +900000000,2 @@\n a\n" + ADDED,
+    ],
+)
+def test_a_part_that_cannot_be_read_is_told_and_its_lines_are_looked_through(patch: bytes) -> None:
+    *_, report = review(read_patch(patch, lambda path: None), Policy(strict=True))
+    assert [(item.path, item.reason) for item in report.unreviewed] == [("x.py", Reason.NO_DIFF)]
+    assert [(item.path, item.category) for item in report.blocking] == [("x.py", "secret")]
+    *_, clean = review(read_patch(patch.replace(KEY, b"none"), lambda path: None), Policy(strict=True))
+    assert clean.exit_code == 3
+
+
+def test_line_numbers_alone_cost_nothing_and_switch_nothing_off() -> None:
+    huge = b"".join(
+        b"--- a/%d.py\n+++ b/%d.py\n@@ -1,1 +%d,2 @@\n a\n+b\n" % (n, n, 900_000_000 + n) for n in range(50)
+    )
+    started = time.monotonic()
+    *_, report = review(read_patch(huge + HEAD + b"@@ -0,0 +1 @@\n" + ADDED, lambda path: None), Policy())
+    assert time.monotonic() - started < 5 and len(report.unreviewed) == 50
+    assert [item.path for item in report.blocking] == ["x.py"]
+
+
+def test_links_and_modes_of_a_patch() -> None:
+    link = b"diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc/passwd\n"
+    mode = b"diff --git a/r.sh b/r.sh\nold mode 100644\nnew mode 100755\n"
+    *_, report = review(read_patch(link + mode, lambda path: None), Policy())
+    assert {(item.path, item.category) for item in report.findings} == {
+        ("l", "self-running"),
+        ("r.sh", "self-running"),
+    }
+
+
+def test_added_lines_before_any_file_and_binaries_with_the_name_of_a_secret() -> None:
+    patch = ADDED + b"Binary files /dev/null and b/my.p12 differ\n" + HEAD + b"@@ -1 +1 @@\n-a\n+b\n"
+    *_, report = review(read_patch(patch, lambda path: None), Policy())
+    assert {(item.path, item.category) for item in report.findings} == {("-", "secret"), ("my.p12", "secret")}
+    assert not report.unreviewed
+
+
+def test_a_path_that_stands_twice_switches_nothing_off_for_the_other() -> None:
+    second = HEAD + b"@@ -0,0 +1 @@\n+# agent: ignore[secret]\n"
+    *_, report = review(read_patch(HEAD + b"@@ -0,0 +1 @@\n" + ADDED + second, lambda path: None), Policy())
+    assert [item.category for item in report.blocking] == ["secret"]
+
+
+def test_mails_and_logs_around_the_files_are_no_trouble(tmp_path: Path) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "a = 1\n"})
+    for number in (2, 3):
+        write(root, {"a.py": f"a = {number}\n\nb = {number}\n", f"new {number}.py": "x\n"})
+        git(root, "add", "-A")
+        git(root, "commit", "-q", "-m", f"One\n\n- a bullet\n- another {number}\n\n--- and so on")
+    for patch in (git(root, "format-patch", "--stdout", "HEAD~2"), git(root, "log", "-p", "--stat", "-2")):
+        found = parse_patch(patch)
+        assert [item.trouble for item in found] == [""] * 4, found
 
 
 @given(st.binary(max_size=300))

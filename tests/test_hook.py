@@ -264,6 +264,92 @@ def test_an_existing_hook_runs_first_and_comes_back(tmp_path: Path, environment:
     assert hooks.uninstall(repository) == []
 
 
+def test_an_existing_hook_keeps_its_name_its_place_and_what_is_beside_it(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    place = root / ".git/hooks"
+    for name, text in {
+        # One script for all hooks, by its name; parts beside it; a library; and the work tree by its depth.
+        "dispatch": '. "$(dirname "$0")/lib.sh"; for part in "$0".d/*; do "$part" || exit 1; done\n'
+        'basename "$0" >> ran; test -e "$(dirname "$0")/../../a.py"\n',
+        "lib.sh": "echo lib >> ran\n",
+        "pre-commit.d/one": "echo one >> ran\n",
+    }.items():
+        write(place, {name: "#!/bin/sh\n" + text})
+        (place / name).chmod(0o755)
+    (place / "pre-commit").symlink_to("dispatch")
+    repository = Repository.discover(root)
+    for _ in range(2):
+        hooks.install(repository, [hooks.PRE_COMMIT, hooks.PRE_MERGE], [], shared=False)
+    assert run_git(root, environment, "commit", "--allow-empty", "-m", "change").returncode == 0
+    assert (root / "ran").read_text() == "lib\none\npre-commit\n"
+    hooks.uninstall(repository)
+    assert (place / "pre-commit").readlink() == Path("dispatch") and (place / "pre-commit.d/one").is_file()
+    assert not (root / ".git/hooks.before-agent").exists()
+
+
+def test_hooks_kept_by_an_earlier_installation_still_run_and_come_back(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    repository = Repository.discover(root)
+    path = root / ".git/hooks/pre-commit"
+    for again in (False, True):
+        hooks.install(repository, [hooks.PRE_COMMIT], [], shared=False)
+        path.write_text(
+            path.read_text()
+            .replace("pwd).before-agent/", "pwd)/")
+            .replace('/pre-commit"\n', '/pre-commit.before-agent"\n', 1)
+        )
+        write(path.parent, {"pre-commit.before-agent": "#!/bin/sh\necho ran >> ran\n"})
+        (path.parent / "pre-commit.before-agent").chmod(0o755)
+        assert hooks.states(repository)[0].other
+        if again:
+            hooks.install(repository, [hooks.PRE_COMMIT], [], shared=False)
+            assert not (path.parent / "pre-commit.before-agent").exists()
+        (root / "ran").unlink(missing_ok=True)
+        assert run_git(root, environment, "commit", "--allow-empty", "-m", "change").returncode == 0
+        assert (root / "ran").read_text() == "ran\n"
+        hooks.uninstall(repository)
+        assert "echo ran" in path.read_text()
+        path.unlink()
+
+
+def test_closed_holds_where_the_program_is_gone(
+    root: Path, environment: dict[str, str], agent_home: Path
+) -> None:
+    path = root / ".git/hooks/pre-commit"
+
+    def passes(env: dict[str, str]) -> bool:
+        path.write_text(path.read_text().replace(sys.executable, "/nowhere/python"))
+        return run_git(root, env, "commit", "--allow-empty", "-m", "change").returncode == 0
+
+    assert passes(environment)
+    assert not passes({**environment, "AGENT_REVIEW_FAIL_MODE": "closed"})
+    with (agent_home / "config.toml").open("a") as file:
+        file.write('review_fail_mode = "closed"\n')
+    assert agent(root, environment, "hook", "install").returncode == 0
+    assert not passes(environment)
+    (agent_home / "config.toml").write_text("")
+    assert agent(root, environment, "hook", "install").returncode == 0
+    assert passes(environment)
+    write(root, {".agent.toml": 'review_fail_mode = "closed"\n'})
+    commit(root, "tightened")
+    assert agent(root, environment, "hook", "install").returncode == 0
+    assert not passes(environment)
+
+
+def test_hooks_that_are_committed_are_left_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    root = make_repo(tmp_path / "r", {"a.py": "x = 1\n", "[h]/pre-commit": "#!/bin/sh\n"})
+    git(root, "config", "core.hooksPath", "[h]")
+    done = agent(root, environment, "hook", "install")
+    assert done.returncode == 2 and "are committed" in done.stderr and "hook run pre-commit" in done.stderr
+    assert not git(root, "status", "--porcelain")
+    assert agent(root, environment, "hook", "install", "--shared").returncode == 0
+    assert hooks.states(Repository.discover(root))[0].installed
+
+
 def test_core_hooks_path_is_respected(tmp_path: Path, environment: dict[str, str]) -> None:
     root = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
     repository = Repository.discover(root)

@@ -55,6 +55,14 @@ def test_many_files_are_reviewed_or_named_within_the_deadline(root: Path) -> Non
     assert {item.reason for item in seen[-1].unreviewed} <= {Reason.DEADLINE}
 
 
+def test_a_file_full_of_findings_does_not_keep_the_next_from_being_read(root: Path) -> None:
+    write(root, {"doc.md": "word\u200b\n" * 20_000, "zz.py": f'key = "{KEY}"\n'})
+    git(root, "add", "-A")
+    report = review(root, deadline=8.0)
+    assert "zz.py" in {item.path for item in report.findings} and report.seconds < 6
+    assert len(report.findings) < 200
+
+
 def test_fifty_megabytes_and_a_line_of_five(root: Path) -> None:
     (root / "big.txt").write_bytes(b"word " * 10_000_000)
     (root / "line.py").write_bytes(b"x = '" + b"a" * 5_000_000 + b"'\n")
@@ -75,6 +83,36 @@ def test_bytes_that_are_no_text_in_any_encoding(root: Path) -> None:
     git(root, "add", "-A")
     found = {(item.path, item.category) for item in review(root).findings}
     assert {("latin.py", "debug"), ("utf16.py", "debug")} <= found
+
+
+def test_secrets_in_what_is_no_text(root: Path) -> None:
+    line = f"export AWS_ACCESS_KEY_ID={KEY}"
+    (root / "my.p12").write_bytes(b"\0\1")
+    (root / "id_rsa").write_bytes(b"\0\1")
+    (root / "nul.sh").write_bytes(f"#!/bin/sh\n#\0\n{line}\n".encode())
+    (root / "table.bin").write_bytes(f"one\0{KEY}\0two\0".encode())
+    for name in ("utf-16-le", "utf-16-be"):
+        (root / f"{name}.txt").write_bytes(f"# caf\xe9\n\n{line}\n".encode(name))
+    (root / "plain.png").write_bytes(b"\x89PNG\0\0" + bytes(range(256)) * 40)
+    git(root, "add", "-A")
+    report = review(root)
+    found = [(item.path, item.line) for item in report.findings if item.category == "secret"]
+    assert sorted(found) == [
+        *(("id_rsa", 1), ("my.p12", 1), ("nul.sh", 3), ("table.bin", 1)),
+        *(("utf-16-be.txt", 3), ("utf-16-le.txt", 3)),
+    ]
+    assert report.exit_code == 1 and KEY not in str(report) and len(report.exempt) == 7
+    git(root, "commit", "-q", "-m", "x")
+    (root / "nul.sh").write_bytes(f"#!/bin/sh\n#\0\n{line}\ntrue\n".encode())
+    git(root, "add", "-A")
+    assert review(root, strict=True).outcome is Outcome.NOTHING
+
+
+def test_the_name_of_a_secret_that_is_too_large_to_be_read(root: Path) -> None:
+    (root / "store.jks").write_bytes(b"\0" * 9_000_000)
+    git(root, "add", "-A")
+    report = review(root)
+    assert [item.path for item in report.findings] == ["store.jks"] and report.unreviewed
 
 
 def test_before_the_first_commit(tmp_path: Path) -> None:
@@ -136,6 +174,51 @@ def test_a_diff_whose_paths_lead_elsewhere(root: Path) -> None:
         patch = b"--- a/%s\n+++ b/%s\n@@ -1 +1 @@\n-x\n+breakpoint()\n" % (path, path)
         report = review(root, diff=patch)
         assert report.outcome in (Outcome.CLEAN, Outcome.FINDINGS)
+
+
+def test_a_key_that_came_and_went_within_a_range(root: Path) -> None:
+    git(root, "tag", "start")
+    write(root, {"a.py": f'x = 1\nkey = "{KEY}"\n', "b.py": "y = 1\n"})
+    guilty = commit(root, "in")
+    write(root, {"a.py": "x = 1\n", "c.py": f'other = "{KEY[:-1]}H"\n'})
+    commit(root, "out")
+    report = review(root, range="start..HEAD")
+    found = {item.path: item for item in report.findings}
+    assert set(found) == {"a.py", "c.py"} and len(report.findings) == 2 and report.exit_code == 1
+    assert guilty[:10] in found["a.py"].message and found["a.py"].line == 2
+    assert "commit" not in found["c.py"].message.lower() and KEY not in str(report)
+    assert review(root, range="HEAD~1..HEAD").findings == (found["c.py"],)
+
+
+def test_what_of_a_range_was_not_looked_through_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(root, "tag", "start")
+    for number in range(4):
+        write(root, {"a.py": f"x = {number}\n" * (number + 2)})
+        commit(root, f"{number}")
+    assert review(root, range="start..HEAD", strict=True).exit_code == 0
+    monkeypatch.setattr("chains.reviewing.history.MAX_COMMITS", 2)
+    report = review(root, range="start..HEAD", strict=True)
+    assert report.exit_code == 3 and "before it" in report.unreviewed[0].detail
+    assert git(root, "rev-parse", "HEAD~2").decode()[:10] in report.unreviewed[0].detail
+    monkeypatch.setattr("chains.reviewing.history.MAX_COMMITS", 500)
+    monkeypatch.setattr("chains.reviewing.history.MAX_BYTES", 10)
+    assert review(root, range="start..HEAD", strict=True).exit_code == 3
+
+
+def test_a_key_in_a_merge_that_was_taken_out_again(root: Path) -> None:
+    git(root, "tag", "start")
+    git(root, "checkout", "-q", "-b", "side")
+    write(root, {"b.py": "b = 1\n"})
+    commit(root, "side")
+    git(root, "checkout", "-q", "main")
+    write(root, {"c.py": "c = 1\n"})
+    commit(root, "main")
+    git(root, "merge", "-q", "--no-commit", "side")
+    write(root, {"a.py": f'key = "{KEY}"\n'})
+    commit(root, "merge")
+    write(root, {"a.py": "x = 1\n"})
+    commit(root, "out")
+    assert [item.path for item in review(root, range="start..HEAD").findings] == ["a.py"]
 
 
 def test_the_same_from_python(root: Path) -> None:

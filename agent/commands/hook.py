@@ -14,16 +14,20 @@ import typer
 from agent.commands import Job, JsonOption, RepoOption
 from agent.output import Output
 from agent.safe_text import show_path
+from agent.wording import count_text
 from indexers.errors import AgentError, UsageError
 
 if TYPE_CHECKING:
     from agent.config import Settings
     from agent.review import Request
+    from chains.reviewing.types import ReviewReport
     from indexers.git import Repository
 
 # What the script in the hooks directory takes for our answers: a Python that cannot start ends with 1.
 _AS_SCRIPT = {1: 11, 3: 13}
 _NOTHING_PUSHED = "0"
+# So many reports of earlier commits are told in full.
+_MOST_TOLD = 5
 
 
 def install_command(
@@ -39,7 +43,7 @@ def install_command(
         bool, typer.Option("--strict", help="What could not be reviewed is not committed.")
     ] = False,
     shared: Annotated[
-        bool, typer.Option("--shared", help="Also where core.hooksPath serves other repositories.")
+        bool, typer.Option("--shared", help="Also where core.hooksPath serves others, or is committed.")
     ] = False,
     repo: RepoOption = Path(),
 ) -> Job:
@@ -87,13 +91,31 @@ def install(
     from agent import hooks
     from indexers.git import Repository
 
+    repository = Repository.discover(repo)
     stages = [hooks.PRE_COMMIT, hooks.PRE_MERGE, *([hooks.PRE_PUSH] if pre_push else [])]
     stages += [hooks.POST_COMMIT] if background else []
     options = [*(["--strict"] if strict else []), *(["--background"] if background else [])]
-    for path in hooks.install(Repository.discover(repo), stages, options, shared=shared):
+    closed = _closed() or _committed_closed(repository)
+    for path in hooks.install(repository, stages, options, shared=shared, closed=closed):
         output.line(f"installed {show_path(path)}")
+    for state in hooks.states(repository):
+        if state.framework:
+            output.note(f"{state.stage}: the pre-commit framework's script stands there and runs it")
     output.note("skip it once: git commit --no-verify; take it out: agent hook uninstall")
     return 0
+
+
+def _committed_closed(repository: Repository) -> bool:
+    """Whether the repository's own file, as committed, wants nothing to pass that was not reviewed."""
+    from agent.config import MAX_FILE_BYTES, REPOSITORY_FILE, review_limits
+    from indexers.blobs import file_at
+
+    head = repository.head()
+    data = file_at(repository, head, REPOSITORY_FILE, MAX_FILE_BYTES) if head else None
+    try:
+        return data is not None and review_limits(data, REPOSITORY_FILE).get("review_fail_mode") == "closed"
+    except UsageError:  # a review says what is wrong with it
+        return False
 
 
 def uninstall(output: Output, *, repo: Path) -> int:
@@ -124,6 +146,8 @@ def status(output: Output, *, repo: Path, json: bool) -> int:
             word += ", but by another installation: agent hook install"
         if state.installed and not state.executable:
             word += ", but not executable, so git ignores it: agent hook install"
+        if state.framework:
+            word += ", run by the pre-commit framework"
         if state.other:
             word += "; another hook runs before it" if state.installed else "; another hook is there"
         output.line((f"{state.stage:<17}", "bold"), word)
@@ -189,14 +213,28 @@ def _run(output: Output, stage: str, strict: bool, background: bool, started: fl
 
 
 def _tell_waiting(output: Output, repository: Repository) -> None:
-    """What was found in earlier commits after they were made."""
+    """What was found in earlier commits after they were made: the gravest in full, of each other one a line."""
     from agent import after_commit
     from agent.commands import review_text
 
-    for report in after_commit.waiting(repository):
-        output.note((f"Of {report.title}, made before:", "bold"))
-        review_text.show(output, report)
-        output.note()
+    reports = after_commit.waiting(repository)
+    gravest = sorted(reports, key=_told_first)[:_MOST_TOLD]
+    for report in reports:
+        if any(report is item for item in gravest):
+            output.note((f"Of {report.title}, made before:", "bold"))
+            review_text.show(output, report)
+            output.note()
+        elif report.findings or report.unreviewed:
+            output.line(
+                f"{review_text.in_a_line(report)} See: agent review --commit {report.title.split()[-1]}"
+            )
+    quiet = sum(not (item.findings or item.unreviewed) and item not in gravest for item in reports)
+    if quiet:
+        output.line(f"Nothing found in {count_text(quiet, 'commit')} more, made before.")
+
+
+def _told_first(report: ReviewReport) -> tuple[bool, bool, bool]:
+    return not report.blocking, not report.findings, not report.unreviewed
 
 
 def _gravity(code: int) -> int:
@@ -219,21 +257,56 @@ def _reviewed(
 
 
 def _requests(output: Output, repository: Repository, stage: str) -> Sequence[Request]:
-    """What the stage is about: the index, or each range that is pushed."""
-    from agent.hook_environment import index_file, pushed_range
+    """What the stage is about: the index, or each range that is pushed.
+
+    :raises UsageError: there is no such stage, or nothing that could be reviewed.
+    """
+    from agent.hook_environment import index_file, pushed_range, pushed_tip, without_commit
     from agent.hooks import PRE_COMMIT, PRE_MERGE, PRE_PUSH
     from agent.review import Request
 
+    if stage not in (PRE_COMMIT, PRE_MERGE, PRE_PUSH):
+        raise UsageError(
+            f"There is no stage {stage!r} to review at.", f"Use {PRE_COMMIT}, {PRE_MERGE} or {PRE_PUSH}."
+        )
+    # The framework runs us in the same way at every stage: only what it says of a push tells that it is one.
+    if pushed := pushed_range():
+        return [Request(range=pushed)]
+    if tip := pushed_tip():
+        return [Request(range=item) for item in _unknown_to_remotes(output, repository, tip)]
     if stage == PRE_PUSH:
-        pushed = pushed_range()
-        ranges = [pushed] if pushed else _pushed(repository, output.read_bytes(1_000_000))
-        return [Request(range=item) for item in ranges]
-    if stage in (PRE_COMMIT, PRE_MERGE):
-        pushed = pushed_range()
-        return [Request(range=pushed) if pushed else Request(index_file=index_file(repository))]
-    raise UsageError(
-        f"There is no stage {stage!r} to review at.", f"Use {PRE_COMMIT}, {PRE_MERGE} or {PRE_PUSH}."
+        lines = output.read_bytes(1_000_000)
+        if without_commit() and not lines.strip():
+            raise _nothing_named()
+        return [Request(range=item) for item in _pushed(repository, lines)]
+    if without_commit() and not _anything_staged(repository):
+        raise _nothing_named()
+    return [Request(index_file=index_file(repository))]
+
+
+def _nothing_named() -> UsageError:
+    """Why `pre-commit run --all-files` and its like review nothing, which must not look as if all was well."""
+    return UsageError(
+        "Nothing is staged and no range is named; a review reads changes, not files.",
+        "Name the range: pre-commit run --from-ref A --to-ref B; or: agent review --range A..B",
     )
+
+
+def _anything_staged(repository: Repository) -> bool:
+    from indexers.revisions import changes, staged
+
+    return bool(changes(repository, staged(repository)))
+
+
+def _unknown_to_remotes(output: Output, repository: Repository, tip: str) -> list[str]:
+    """The range of what no remote has yet; said where there is nothing of that kind."""
+    from indexers.revisions import commit_id, new_since
+
+    end = commit_id(repository, tip)
+    start = new_since(repository, end)
+    if not start:
+        output.note(f"Nothing to review: a remote has every commit of {end[:10]} already.")
+    return [f"{start}..{end}"] if start else []
 
 
 def _pushed(repository: Repository, lines: bytes) -> list[str]:

@@ -63,6 +63,7 @@ def command(
             "--deadline",
             metavar="SECONDS",
             min=1,
+            max=86_400,
             help="Stop after so long. [default: 20]",
             show_default=False,
         ),
@@ -105,11 +106,14 @@ def command(
 
     Example: agent review --range main..HEAD --format sarif --strict > review.sarif
     """
-    del staged  # it is what is reviewed when nothing else is named
+    if staged and (commit, range_, diff) != (None, None, None):
+        raise UsageError("--staged is one thing to review, and another is named too.", "Name one of them.")
     chosen = "json" if json else format_
     if chosen not in FORMATS:
         raise UsageError(f"There is no format {format_!r}.", f"Choose one of {', '.join(FORMATS)}.")
 
+    if accept and chosen in ("sarif", "github"):
+        raise UsageError(f"What is accepted is not told as {chosen}.", "Use --format text or json.")
     if calibrate:
         return Job(
             partial(run_calibration, model=model, last=last, repo=repo, json=chosen == "json", flags=engine),
@@ -159,7 +163,7 @@ def run(
     wanted = request(output, repository)
     report = reviewed(repository, settings, wanted, started)
     if accept:
-        return _accept(output, repository, wanted, report)
+        return _accept(output, repository, wanted, report, json=form == "json")
     show(output, report, form)
     return report.exit_code
 
@@ -187,7 +191,11 @@ def show(output: Output, report: ReviewReport, form: str) -> None:
     elif form == "github":
         for line in review_formats.github_lines(report):
             output.line(line)
-        review_text.show_summary(output, report)
+        # The runner reads both streams, and obeys whatever looks like a command to it.
+        for parts in review_text.summary(report):
+            output.line(review_formats.no_command(review_text.as_text(parts)))
+        for note in report.notes:
+            output.note(review_formats.no_command(note))
     else:
         review_text.show(output, report)
 
@@ -226,13 +234,19 @@ def run_calibration(
     return 0
 
 
-def _accept(output: Output, repository: Repository, request: Request, report: ReviewReport) -> int:
+def _accept(
+    output: Output, repository: Repository, request: Request, report: ReviewReport, *, json: bool
+) -> int:
     from agent.baseline import accept
+    from agent.review_formats import as_object
 
-    if not report.findings:
+    place = accept(repository, request.baseline, report.findings) if report.findings else None
+    if json:
+        output.json({"accepted": as_object(report)["findings"], "kept_in": place})
+        return 0
+    if place is None:
         output.note("nothing was found, so nothing was accepted")
         return 0
-    place = accept(repository, request.baseline, report.findings)
     for item in report.findings:
         output.line(f"accepted {item.label} [{item.category}] {item.message}")
     output.note(f"kept in {place}")

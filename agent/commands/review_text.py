@@ -33,13 +33,29 @@ def show(output: Output, report: ReviewReport) -> None:
 
 def show_summary(output: Output, report: ReviewReport) -> None:
     """What was looked at, what was not, and what is not shown."""
-    output.line(*_summary(report))
-    for line in _unreviewed(report.unreviewed):
-        output.line(line)
-    for line in _beside(report):
-        output.line((line, "dim"))
+    for parts in summary(report):
+        output.line(*parts)
     for note in report.notes:
         output.note((note, "yellow"))
+
+
+def summary(report: ReviewReport) -> Iterator[Sequence[Styled]]:
+    """What was looked at, what was not, and what is not shown, line by line."""
+    yield _summary(report)
+    for line in _unreviewed(report.unreviewed):
+        yield [line]
+    for line in _beside(report):
+        yield [(line, "dim")]
+
+
+def in_a_line(report: ReviewReport) -> str:
+    """What a review came to, as one line of text."""
+    return as_text(_summary(report))
+
+
+def as_text(parts: Sequence[Styled]) -> str:
+    """Styled pieces without their styles."""
+    return "".join(part if isinstance(part, str) else part[0] for part in parts)
 
 
 def _finding(item: Finding, *, blocking: bool) -> Iterator[Sequence[Styled]]:

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from chains.reviewing.checks.hidden_text import visible
 from chains.reviewing.prompt import CATEGORIES, SEVERITIES, HunkPrompt
 from chains.reviewing.types import MODEL, FileDiff, Finding, Reason, Severity, Suggestion, fingerprint
+from chains.reviewing.visible import visible
 from indexers.redact import redact
 from indexers.syntax import parse
 
@@ -103,7 +103,7 @@ def _finding(item: Mapping[str, object], file: FileDiff, line: int, message: str
         severity=Severity(severity if severity in SEVERITIES else "low"),
         category=category,
         message=message,
-        quote=_shown(raw).strip()[:200],
+        quote=_shown(file.redacted(line)).strip()[:200],
         source=MODEL,
         suggestion=suggestion_for(file, line, str(item.get("suggestion", ""))),
         fingerprint=fingerprint(file.path, f"model/{category}", raw),

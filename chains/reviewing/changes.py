@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chains.reviewing.diff import hunks, limited, touched_lines
 from chains.reviewing.patch import PatchedFile, parse_patch
-from chains.reviewing.types import Exempt, FileDiff, Reason, Unreviewed
+from chains.reviewing.types import Exempt, FileDiff, Hunk, Reason, Unreviewed
 from indexers.blobs import MISSING, Blobs, read_blobs
 from indexers.files import passed_over, text_of
 from indexers.git import Repository
@@ -18,23 +19,30 @@ from indexers.types import Skipped, SkipReason
 # A text beyond this is data: not even the checks read it. All of a change together: what fits in seconds and memory.
 MAX_FILE_BYTES = 8_000_000
 MAX_CHANGE_BYTES = 64_000_000
+# Lines that the texts of a patch may have together where they are not known: the numbers in a patch cost nothing.
+_MOST_NUMBERED = 4_000_000
 _LINK, _GITLINK = 0o120000, 0o160000
+_WIDE = re.compile(rb"(?:[\t\n\r -~]\0){4,}|(?:\0[\t\n\r -~]){4,}")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadChange:
-    """A change as it can be reviewed. `quiet` are the paths the checks read and the model does not, with the reason."""
+    """A change as it can be reviewed. `quiet` are the paths the checks read and the model does not, with the reason.
+
+    `opaque` is what is no text, or was not read: only its name and its bytes are looked through, for secrets.
+    """
 
     title: str
     files: tuple[FileDiff, ...]
     unreviewed: tuple[Unreviewed, ...] = ()
     exempt: tuple[Exempt, ...] = ()
     quiet: tuple[Exempt, ...] = ()
+    opaque: tuple[FileDiff, ...] = ()
 
 
 def unread(revision: Revision, found: Sequence[Change]) -> ReadChange:
     """The paths of a change before anything of it was read: nothing of it is reviewed."""
-    lost = tuple(Unreviewed(change.path, 0, 0, Reason.PENDING) for change in found if _is_file(change))
+    lost = tuple(Unreviewed(change.path, 0, 0, Reason.PENDING) for change in found if is_file(change))
     return ReadChange(revision.title, (), lost)
 
 
@@ -50,10 +58,10 @@ def read_change(
         blob
         for change in found
         for blob in (change.new, change.old, *change.others)
-        if blob and _is_file(change)
+        if blob and is_file(change)
     ]
     blobs = read_blobs(repository, ids, each=MAX_FILE_BYTES, total=MAX_CHANGE_BYTES)
-    return _sorted_out(revision.title, [_of_change(change, blobs) for change in found])
+    return _sorted_out(revision.title, [part for change in found for part in _of_change(change, blobs)])
 
 
 def read_patch(data: bytes, base: Callable[[str], bytes | None]) -> ReadChange:
@@ -65,14 +73,22 @@ def read_patch(data: bytes, base: Callable[[str], bytes | None]) -> ReadChange:
     if len(data) > MAX_CHANGE_BYTES:
         reason = Unreviewed("-", 0, 0, Reason.TOO_LARGE, f"a patch of {len(data):,} bytes")
         return ReadChange("a patch", (), (reason,))
-    return _sorted_out("a patch", [_of_patch(item, base) for item in parse_patch(data)])
+    parts: list[_Part] = []
+    left = _MOST_NUMBERED
+    for item in parse_patch(data):
+        found = list(_of_patch(item, base, left))
+        left -= sum(
+            max(item.known, default=0) for part in found if isinstance(part, FileDiff) and not part.whole
+        )
+        parts += found
+    return _sorted_out("a patch", parts)
 
 
 _Part = FileDiff | Unreviewed | Exempt
 
 
 def _sorted_out(title: str, parts: Sequence[_Part]) -> ReadChange:
-    files = [part for part in parts if isinstance(part, FileDiff)]
+    files = [part for part in parts if isinstance(part, FileDiff) and not part.opaque]
     quiet = []
     for file in files:
         reason = _unread(file)
@@ -84,6 +100,7 @@ def _sorted_out(title: str, parts: Sequence[_Part]) -> ReadChange:
         tuple(part for part in parts if isinstance(part, Unreviewed)),
         tuple(part for part in parts if isinstance(part, Exempt)),
         tuple(quiet),
+        tuple(part for part in parts if isinstance(part, FileDiff) and part.opaque),
     )
 
 
@@ -99,59 +116,128 @@ def _unread(file: FileDiff) -> str:
     return skipped.reason.value if skipped else ""
 
 
-def _is_file(change: Change) -> bool:
+def is_file(change: Change) -> bool:
+    """Whether both sides are files, and none a submodule."""
     return _GITLINK not in (change.old_mode, change.new_mode)
 
 
-def _of_change(change: Change, blobs: Blobs) -> _Part:
+def _of_change(change: Change, blobs: Blobs) -> Iterator[_Part]:
+    """A file as text; or why it is none, and what is looked through all the same."""
     if change.status == "U":
-        return Unreviewed(change.path, 0, 0, Reason.CONFLICT)
-    if not _is_file(change):
-        return Exempt(change.path, SkipReason.SUBMODULE.value)
+        yield Unreviewed(change.path, 0, 0, Reason.CONFLICT)
+        return
+    if not is_file(change):
+        yield Exempt(change.path, SkipReason.SUBMODULE.value)
+        return
     for blob in (change.new, change.old):
         if blob in blobs.missing:
             lost = blobs.missing[blob]
-            return Unreviewed(change.path, 0, 0, Reason.MISSING if lost == MISSING else Reason.TOO_LARGE)
-    before, after = (text_of(blobs.data[blob]) if blob else None for blob in (change.old, change.new))
+            yield Unreviewed(change.path, 0, 0, Reason.MISSING if lost == MISSING else Reason.TOO_LARGE)
+            if change.new:
+                # Its name alone may say that it is a secret.
+                yield FileDiff(change.path, change.status, None, "", (), opaque=True)
+            return
+    after = text_of(blobs.data[change.new]) if change.new else None
     if isinstance(after, Skipped):
-        return Exempt(change.path, f"{after.reason.value} ({after.detail})")
-    before = None if isinstance(before, Skipped) else before
+        yield Exempt(change.path, f"{after.reason.value} ({after.detail})")
+        yield _compared(change, blobs, opaque_text)
+    else:
+        yield _compared(change, blobs, _text)
+
+
+def differing(change: Change, blobs: Blobs) -> FileDiff:
+    """What a change did to a file, as text or as whatever there is to read in it."""
+    text = change.new and _text(blobs.data[change.new]) is not None
+    return _compared(change, blobs, _text if text else opaque_text)
+
+
+def _text(data: bytes) -> str | None:
+    """Bytes as text; None for those that are none."""
+    text = text_of(data)
+    return text if isinstance(text, str) else None
+
+
+def opaque_text(data: bytes) -> str:
+    """Whatever there is to read in bytes that are no text, at the lines where it stands.
+
+    Letters of two bytes, as UTF-16 has them, count as letters; any other NUL as a space.
+    """
+    narrow = _WIDE.sub(lambda match: match[0].replace(b"\0", b""), data)
+    return narrow.replace(b"\0", b" ").decode("latin-1").replace("\r\n", "\n")
+
+
+def _compared(change: Change, blobs: Blobs, decode: Callable[[bytes], str | None]) -> FileDiff:
+    """Both sides of a change, decoded, and in what they differ."""
+    before, after = (decode(blobs.data[blob]) if blob else None for blob in (change.old, change.new))
     found = hunks(before, after)
     for other in change.others:
-        text = text_of(blobs.data.get(other, b""))
-        if isinstance(text, str):
+        text = decode(blobs.data.get(other, b""))
+        if text is not None:
             found = limited(found, touched_lines(text, after))
+    opaque = decode is opaque_text
     return FileDiff(
         change.path,
         change.status,
         before,
         after,
         found,
-        _language(change.path, after or before or ""),
+        "" if opaque else _language(change.path, after or before or ""),
         change.old_path,
         change.old_mode,
         change.new_mode,
+        opaque=opaque,
     )
 
 
-def _of_patch(item: PatchedFile, base: Callable[[str], bytes | None]) -> _Part:
-    path = item.path or item.old_path
-    if not item.is_text:
-        return Exempt(path, SkipReason.BINARY.value)
+def _of_patch(item: PatchedFile, base: Callable[[str], bytes | None], most: int) -> Iterator[_Part]:
+    """A file of a patch as text; or why it is none, and the lines that are looked through all the same.
+
+    :param most: so many lines a text may have of which only some are known.
+    """
+    path = item.path or item.old_path or "-"
+    if item.trouble or not item.is_text or not (item.path or item.old_path):
+        if item.trouble:
+            yield Unreviewed(path, 0, 0, Reason.NO_DIFF, item.trouble)
+        elif not item.is_text:
+            yield Exempt(path, SkipReason.BINARY.value)
+        yield _loose(path, item)
+        return
     if not item.path:
-        return Exempt(path, "deleted")
+        yield Exempt(path, "deleted")
+        return
     status = "A" if not item.old_path else "R" if item.old_path != item.path else "M"
     found = base(item.old_path) if item.old_path else b""
     before = text_of(found) if found is not None else None
     after = _applied(before, item) if isinstance(before, str) else None
     language = _language(path, after or item.known.get(1, ""))
-    if after is None or not isinstance(before, str):
-        known = [item.known.get(number, "") for number in range(1, max(item.known, default=0) + 1)]
-        text = "\n".join(known) + "\n"
-        return FileDiff(path, status, None, text, item.hunks, language, item.old_path, whole=False)
-    return FileDiff(
-        path, status, before if item.old_path else None, after, item.hunks, language, item.old_path
+    whole = after is not None and isinstance(before, str)
+    if not whole:
+        last = max(item.known, default=0)
+        if last > most:
+            yield Unreviewed(path, 0, 0, Reason.NO_DIFF, f"a line of number {last:,}")
+            yield _loose(path, item)
+            return
+        after = "\n".join(item.known.get(number, "") for number in range(1, last + 1)) + "\n"
+    yield FileDiff(
+        path,
+        status,
+        before if whole and isinstance(before, str) and item.old_path else None,
+        after,
+        item.hunks,
+        language,
+        item.old_path,
+        item.old_mode,
+        item.new_mode,
+        whole,
     )
+
+
+def _loose(path: str, item: PatchedFile) -> FileDiff:
+    """The added lines of a file that could not be read, one after the other: where they go, nobody knows."""
+    text = opaque_text(item.added)
+    status = "A" if item.path and not item.old_path else "M" if item.path == item.old_path else "R"
+    found = (Hunk(1, tuple(text.split("\n")), 1, ()),) if item.added else ()
+    return FileDiff(path, status, None, text, found, old_path=item.old_path, opaque=True)
 
 
 def _applied(before: str, item: PatchedFile) -> str | None:

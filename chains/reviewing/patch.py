@@ -18,13 +18,20 @@ _HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _NOWHERE = b"/dev/null"
+# What stands before the files of a further commit, or of a further mail.
+_NEXT = re.compile(rb"(?:commit|From) [0-9a-f]{40}(?:[0-9a-f]{24})?\b")
+_BINARY = re.compile(rb"Binary files (.{1,4096}) and (.{1,4096}) differ\s*$")
+# In a context diff, what begins one side of a hunk.
+_RANGE = re.compile(rb"--- \d+(?:,\d+)? ----\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class PatchedFile:
     """One file of a patch. `known` are all lines of the new text that the patch shows, by number.
 
-    `old_path` or `path` is empty where that side is nothing. `is_text` is false where its lines are no text.
+    `old_path` or `path` is empty where that side is nothing. `is_text` is false where its lines are no text. `added`
+    are the bytes of all lines that begin as added ones, wherever they stand. `trouble` says why this part of the patch
+    is not what it claims to be: then nobody knows what it changes.
     """
 
     path: str
@@ -32,16 +39,34 @@ class PatchedFile:
     hunks: tuple[Hunk, ...]
     known: dict[int, str]
     is_text: bool = True
+    old_mode: int = 0
+    new_mode: int = 0
+    added: bytes = b""
+    trouble: str = ""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A file while its part of the patch is read."""
+    """A file while its part of the patch is read. `marks` is how many signs its lines begin with, of a merge several.
+
+    `named` are the names that lines `---` and `+++` gave it.
+    """
 
     old: bytes | None = None
     new: bytes | None = None
     binary: bool = False
+    old_mode: int = 0
+    new_mode: int = 0
+    by_git: bool = False
+    marks: int = 1
+    named: int = 0
+    trouble: str = ""
     hunks: list[_RawHunk] = field(default_factory=list)
+    added: list[bytes] = field(default_factory=list)
+
+    def fault(self, what: str) -> None:
+        """Something is wrong with it; the first such thing is told."""
+        self.trouble = self.trouble or what
 
 
 @dataclass(slots=True)
@@ -52,73 +77,171 @@ class _RawHunk:
     new_left: int
     lines: list[bytes] = field(default_factory=list)
 
+    def takes(self, line: bytes) -> bool:
+        """Whether it still waits for such a line; then it has it."""
+        line = b"" if line == b"\r" else line
+        kind = line[:1]
+        if kind == b"\\":
+            self.lines.append(line)
+            return True
+        old, new = kind in (b" ", b"-", b""), kind in (b" ", b"+", b"")
+        if not (old or new) or (old and self.old_left < 1) or (new and self.new_left < 1):
+            return False
+        self.lines.append(line)
+        self.old_left -= old
+        self.new_left -= new
+        return True
+
 
 def parse_patch(data: bytes) -> list[PatchedFile]:
     """The files of a unified diff, git's or plain; words around it (a mail) are passed over.
 
+    A part that cannot be read is a file with its trouble. One without any path holds added lines of no file.
+
     :raises UsageError: there is not one file in it, though it is not blank.
     """
     files = [_closed(item) for item in _opened(data)]
-    found = [item for item in files if item.path or item.old_path]
-    if not found and data.strip():
+    if data.strip() and not any(item.path or item.old_path or item.trouble for item in files):
         raise UsageError(
             "There is no unified diff in the input.", "Make one: git diff | agent review --diff -"
         )
-    return found
+    return [item for item in files if item.path or item.old_path or item.trouble or item.added]
 
 
 def _opened(data: bytes) -> Iterator[_Open]:
     """Line by line: a line that a hunk still waits for is never taken for a header, whatever it says."""
-    now: _Open | None = None
+    now = _Open()
     hunk: _RawHunk | None = None
-    for line in data.split(b"\n"):
+    lines = data.split(b"\n")
+    for line in lines if lines[-1] else lines[:-1]:
         if hunk is not None and (hunk.old_left > 0 or hunk.new_left > 0):
-            hunk.lines.append(line)
-            if line[:1] != b"\\":
-                hunk.old_left -= line[:1] in (b" ", b"-", b"")
-                hunk.new_left -= line[:1] in (b" ", b"+", b"")
-            continue
+            if hunk.takes(line):
+                if line[:1] == b"+":
+                    now.added.append(line[1:])
+                continue
+            now.fault("a hunk ends before its lines do")
         hunk = None
-        if line.startswith(b"diff --git "):
-            if now is not None:
-                yield now
-            now = _Open(*_git_names(line))
-        elif line.startswith(b"--- ") and (now is None or now.hunks):
-            if now is not None:
-                yield now
-            now = _Open(_name(line[4:]))
-        elif now is not None:
+        if _begins(now, line):
+            yield now
+            now = _begun(line)
+        else:
             hunk = _header(now, line)
-    if now is not None:
-        yield now
+    if hunk is not None and (hunk.old_left > 0 or hunk.new_left > 0):
+        now.fault("a hunk ends before its lines do")
+    yield now
+
+
+def _begins(now: _Open, line: bytes) -> bool:
+    """Whether a line outside of hunks is the first of another file, or of a commit or a mail with more of them."""
+    if line.startswith((b"diff --git ", b"diff --cc ", b"diff --combined ")) or _NEXT.match(line):
+        return True
+    over = bool(now.hunks) or now.marks == 0 or now.named == 2 or (now.binary and not now.by_git)
+    fresh = over or (now.old is None and now.new is None and not now.named)
+    if line.startswith(b"--- "):
+        return fresh and not _RANGE.match(line)
+    return fresh and not now.by_git and _BINARY.match(line) is not None
+
+
+def _begun(line: bytes) -> _Open:
+    if line.startswith(b"diff --git "):
+        return _Open(*_git_names(line), by_git=True)
+    binary = _BINARY.match(line)
+    if binary is not None:
+        return _Open(_name(binary[1]), _name(binary[2]), binary=True)
+    if line.startswith(b"diff --c"):
+        name = _unquoted(line.split(b" ", 2)[2])
+        return _Open(name, name, by_git=True, trouble="a combined diff")
+    return _Open(_name(line[4:]), named=1) if line.startswith(b"--- ") else _Open()
 
 
 def _header(now: _Open, line: bytes) -> _RawHunk | None:
+    """A line outside of hunks: the head of one, something said of the file, or a line that has no place there."""
+    if line.startswith(b"@@@"):
+        now.marks = len(line) - len(line.lstrip(b"@")) - 1
+        now.fault("a combined diff")
+    elif line.startswith(b"@@"):
+        return _hunk(now, line)
+    elif line.rstrip() == b"*" * 15:
+        now.marks = 0
+        now.fault("a context diff")
+    elif now.hunks or not _says(now, line):
+        _stray(now, line)
+    return None
+
+
+def _hunk(now: _Open, line: bytes) -> _RawHunk | None:
     match = _HUNK.match(line)
-    if match is not None:
-        old, old_count, new, new_count = match.groups()
-        hunk = _RawHunk(int(old), int(new), int(old_count or b"1"), int(new_count or b"1"))
-        now.hunks.append(hunk)
-        return hunk
-    if line.startswith(b"--- "):
-        now.old = _name(line[4:])
-    elif line.startswith(b"+++ "):
-        now.new = _name(line[4:])
+    if match is None:
+        now.fault("a line that begins a hunk, and names no lines")
+        return None
+    old, old_count, new, new_count = match.groups()
+    hunk = _RawHunk(int(old), int(new), int(old_count or b"1"), int(new_count or b"1"))
+    last = now.hunks[-1] if now.hunks else None
+    if last is not None and hunk.new_start < last.new_start + sum(
+        part[:1] not in (b"-", b"\\") for part in last.lines
+    ):
+        now.fault("hunks that overlap")
+    if hunk.new_left and not hunk.new_start:
+        now.fault("a hunk with lines before the first")
+    now.hunks.append(hunk)
+    return hunk
+
+
+def _says(now: _Open, line: bytes) -> bool:
+    """What a line before the first hunk says of the file; false for one that says nothing."""
+    if line.startswith(b"--- ") and not _RANGE.match(line):
+        now.old, now.named = _name(line[4:]), 1
+    elif line.startswith(b"+++ ") and now.named < 2:
+        now.new, now.named = _name(line[4:]), 2
     elif line.startswith(b"rename from "):
         now.old = _unquoted(line[12:])
     elif line.startswith(b"rename to "):
         now.new = _unquoted(line[10:])
     elif line.startswith(b"new file mode "):
-        now.old = None
+        now.old, now.new_mode = None, _mode(line)
     elif line.startswith(b"deleted file mode "):
-        now.new = None
+        now.new, now.old_mode = None, _mode(line)
+    elif line.startswith(b"old mode "):
+        now.old_mode = _mode(line)
+    elif line.startswith(b"new mode "):
+        now.new_mode = _mode(line)
+    elif line.startswith(b"index ") and line.count(b" ") == 2:
+        now.old_mode = now.new_mode = _mode(line)
     elif line.startswith((b"Binary files ", b"GIT binary patch")):
         now.binary = True
-    return None
+    else:
+        return False
+    return True
+
+
+def _stray(now: _Open, line: bytes) -> None:
+    """A line outside of hunks that looks like one of a hunk: where it goes, nobody can tell."""
+    signs = line[: max(1, now.marks)]
+    if b"+" in signs.strip(b" ")[:1] or (now.marks == 0 and line.startswith(b"! ")):
+        now.added.append(line[max(1, now.marks) :])
+    # Two dashes and a space stand before the signature of a mail.
+    elif not line.startswith(b"-") or line.rstrip() in (b"--", b"---"):
+        return
+    if now.old is not None or now.new is not None:
+        now.fault("lines outside of hunks")
+
+
+def _mode(line: bytes) -> int:
+    """The mode that a line ends with; 0 for none."""
+    word = line.split()[-1]
+    return int(word, 8) if re.fullmatch(rb"[0-7]{6}", word) else 0
 
 
 def _closed(item: _Open) -> PatchedFile:
+    if item.named == 1 and not item.hunks and not item.trouble and not item.added:
+        item.old = item.new = None  # a line of prose that begins with three dashes
     path, old_path = (os.fsdecode(name) if name else "" for name in (item.new, item.old))
+    if item.hunks and item.binary:
+        item.fault("called binary, and with lines of text")
+    if item.hunks and not path and (item.added or not old_path):
+        item.fault("lines added to a file that is not there")
+    if item.named == 2 and not item.hunks and not item.binary:
+        item.fault("without a hunk")
     found: list[Hunk] = []
     known: dict[int, str] = {}
     text = not item.binary
@@ -128,7 +251,17 @@ def _closed(item: _Open) -> PatchedFile:
             text = False
             continue
         found += _hunks(raw, body.split("\n"), known)
-    return PatchedFile(path, old_path, tuple(found) if text else (), known if text else {}, text)
+    return PatchedFile(
+        path,
+        old_path,
+        tuple(found) if text else (),
+        known if text else {},
+        text,
+        item.old_mode,
+        item.new_mode,
+        b"\n".join(item.added),
+        item.trouble,
+    )
 
 
 def _hunks(raw: _RawHunk, lines: list[str], known: dict[int, str]) -> Iterator[Hunk]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chains.prompts import prompt_text
-from chains.reviewing.checks.hidden_text import visible
 from chains.reviewing.context import Around
 from chains.reviewing.types import FileDiff, Hunk
+from chains.reviewing.visible import visible
 from indexers.redact import redact
 
 # Part of every key under which a verdict is kept: raised when the prompt or the reading of its answer changes.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from chains.reviewing.types import FileDiff, Finding, fingerprint
+from chains.reviewing.types import MODEL, FileDiff, Finding, fingerprint
 
 _IGNORE = re.compile(r"\bagent:\s*ignore\[([\w\s,-]{1,200})\]")
 
@@ -31,7 +31,9 @@ def sift(found: Iterable[Finding], files: Iterable[FileDiff], accepted: Collecti
     known: list[Finding] = []
     for item in _numbered(found, by_path):
         file = by_path.get(item.path)
-        if file is not None and item.category in ignored(file.line(item.line)):
+        # A path may stand twice in a patch: a check knows its line, of the model's findings it is looked up.
+        said = item.source == MODEL and file is not None and item.category in ignored(file.line(item.line))
+        if item.switched_off or said:
             switched.append(item)
         elif item.fingerprint in accepted:
             known.append(item)
@@ -57,10 +59,10 @@ def _numbered(found: Iterable[Finding], files: dict[str, FileDiff]) -> list[Find
             continue
         places.add(place)
         file = files.get(item.path)
-        raw = file.line(item.line) if file is not None else item.quote
+        raw = file.line(item.line) if file is not None and not item.fingerprint else item.quote
         first = item.fingerprint or fingerprint(item.path, item.category, raw)
         nth = seen.get(first, 0)
         seen[first] = nth + 1
-        name = first if not nth else fingerprint(item.path, item.category, raw, nth)
+        name = first if not nth else fingerprint(item.path, item.category, "", first, nth)
         result.append(replace(item, fingerprint=name))
     return result

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+
+from chains.reviewing.visible import visible
+from indexers.redact import redact
+
+# Marks are compared with nothing: any key does.
+_KEY = b"review"
+_LINE_NUMBER = re.compile(r"(?:(?<=[^\s:]:)|(?<=\bline ))\d+\b")
 
 
 class Severity(str, Enum):
@@ -30,6 +39,7 @@ class Reason(str, Enum):
     MODEL_FAILED = "the model failed"
     REFUSED = "the model refused"
     UNPARSABLE = "the model's answer could not be read"
+    NO_DIFF = "unparsable"
     TOO_LARGE = "too large"
     MISSING = "not in the object database"
     CONFLICT = "in conflict"
@@ -62,12 +72,13 @@ class Hunk:
         return range(max(1, self.start - 1), self.start + 1)
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: what is worked out once is kept beside the fields.
+@dataclass(frozen=True)
 class FileDiff:
     """One file of a change as text. `before` and `after` are None where that side is absent or no text.
 
     `status` is git's letter. `whole` is false where only the lines of a patch are known: `after` then holds them at
-    their numbers, blank lines between.
+    their numbers, blank lines between. `opaque` is what is no text, of which only secrets are looked for.
     """
 
     path: str
@@ -80,15 +91,38 @@ class FileDiff:
     old_mode: int = 0
     new_mode: int = 0
     whole: bool = True
+    opaque: bool = False
 
     def lines(self) -> list[str]:
         """The new text: line n stands at n - 1."""
-        return (self.after or "").split("\n")
+        return list(self._split)
 
     def line(self, number: int) -> str:
         """One line of the new text; empty outside of it."""
-        lines = self.lines()
-        return lines[number - 1] if 0 < number <= len(lines) else ""
+        return _at(self._split, number)
+
+    def redacted(self, number: int) -> str:
+        """The same without secrets: what may be shown. A secret may begin lines before, so the whole text is read."""
+        return _at(self._redacted, number)
+
+    @cached_property
+    def _split(self) -> list[str]:
+        return (self.after or "").split("\n")
+
+    @cached_property
+    def _redacted(self) -> list[str]:
+        """Redacting keeps the number of lines; where there is nothing to redact, it is the same list."""
+        found = redact(self.after or "", _KEY, self.path)
+        return found.text.split("\n") if found.count else self._split
+
+
+def shown(text: str) -> str:
+    """A line or a message as it may be shown: without secrets, and with nothing hidden in it."""
+    return visible(redact(text, _KEY).text)
+
+
+def _at(lines: list[str], number: int) -> str:
+    return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +182,7 @@ class Finding:
 
     `quote` is the line as it stands there, secrets blacked out. `source` is `check` or `model`; `probability` is what
     the model gives the finding to be true, where it was asked. `fingerprint` stays the same when lines move.
+    `switched_off` says that the line itself does that.
     """
 
     path: str
@@ -161,6 +196,7 @@ class Finding:
     probability: float | None = None
     suggestion: Suggestion | None = None
     fingerprint: str = ""
+    switched_off: bool = False
 
     @property
     def label(self) -> str:
@@ -168,9 +204,13 @@ class Finding:
         return f"{self.path}:{self.line}"
 
 
-def fingerprint(path: str, category: str, line: str, nth: int = 0) -> str:
-    """What a finding is recognised by: its file, its kind and the raw text of its line; `nth` tells twins apart."""
-    parts = (path, category, " ".join(line.split()), str(nth))
+def fingerprint(path: str, category: str, line: str, about: str = "", nth: int = 0) -> str:
+    """What a finding is recognised by: its file, its kind, the raw text of its line, and what it is `about`.
+
+    `nth` tells twins apart. Numbers of lines in what it is about do not count: those move.
+    """
+    about = _LINE_NUMBER.sub("", " ".join(about.split()))
+    parts = (path, category, " ".join(line.split()), about, str(nth))
     data = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.sha256(data).hexdigest()[:32]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chains.reviewing.types import FileDiff, Finding, Severity, fingerprint
+from chains.reviewing.suppressions import ignored
+from chains.reviewing.types import FileDiff, Finding, Severity, fingerprint, shown
 
 _LONGEST_QUOTE = 200
+# One finding stands for the whole change of the file: accepted is that change, and no other that begins alike.
+_BY_THE_WHOLE_CHANGE = frozenset({"self-running"})
 
 
 def added_lines(file: FileDiff) -> Iterator[tuple[int, str]]:
@@ -16,17 +19,38 @@ def added_lines(file: FileDiff) -> Iterator[tuple[int, str]]:
 
 
 def finding(
-    file: FileDiff, line: int, severity: Severity, category: str, message: str, quote: str | None = None
+    file: FileDiff,
+    line: int,
+    severity: Severity,
+    category: str,
+    message: str,
+    quote: str | None = None,
+    about: str = "",
 ) -> Finding:
-    """A finding about one line of the new text. `quote` replaces the line where it must not be shown."""
+    """A finding about one line of the new text; no secret is shown by it, whatever the check is about.
+
+    :param quote: replaces the line where that says more.
+    :param about: what makes the finding another one, beside its line and its message.
+    """
+    # The whole text was redacted, not the line alone: a line in the midst of a private key looks like nothing.
     raw = file.line(line)
-    shown = raw.strip() if quote is None else quote
+    quoted = shown((file.redacted(line) if quote is None else quote).strip())
+    about = f"{message} {about}"
+    if category in _BY_THE_WHOLE_CHANGE:
+        about += f" {file.new_mode:o} {_changed(file)}"
     return Finding(
         file.path,
         line,
         severity,
         category,
-        message,
-        shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "...",
-        fingerprint=fingerprint(file.path, category, raw),
+        shown(message),
+        quoted if len(quoted) <= _LONGEST_QUOTE else quoted[:_LONGEST_QUOTE] + "...",
+        fingerprint=fingerprint(file.path, category, raw, about),
+        switched_off=category in ignored(raw),
     )
+
+
+def _changed(file: FileDiff) -> str:
+    """Every line that the change adds or takes away, as one text."""
+    lines = [f"+{line}" for hunk in file.hunks for line in hunk.added]
+    return "\n".join([*lines, *(f"-{line}" for hunk in file.hunks for line in hunk.removed)])

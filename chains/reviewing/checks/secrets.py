@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from chains.reviewing.checks.lines import added_lines, finding
 from chains.reviewing.types import FileDiff, Finding, Severity
 from indexers.files import passed_over
-from indexers.redact import redact
 from indexers.types import SkipReason
 
 CATEGORY = "secret"
 _MARK = re.compile(r"\u27e6REDACTED:([\w-]+):[0-9a-f]{8}\u27e7")
-# Marks are compared with nothing: any key does.
-_KEY = b"review"
+# How much of a long line is shown before the secret in it.
+_BEFORE = 60
 
 
 def check(file: FileDiff) -> Iterator[Finding]:
@@ -25,14 +24,10 @@ def check(file: FileDiff) -> Iterator[Finding]:
         yield finding(file, 1, Severity.HIGH, CATEGORY, message, quote=file.path.rpartition("/")[2])
     if file.after is None or not any(hunk.added for hunk in file.hunks):
         return
-    found = redact(file.after, _KEY, file.path)
-    if not found.count:
-        return
-    # Redacting keeps the number of lines; those that differ held something.
-    hidden = found.text.split("\n")
     inside = False
     for number, line in added_lines(file):
-        shown = hidden[number - 1] if number <= len(hidden) else line
+        # A line that redacting changed held something.
+        shown = file.redacted(number)
         mark = _MARK.search(shown) if shown != line else None
         if mark is not None:
             inside = mark[1] == "private-key"
@@ -40,9 +35,15 @@ def check(file: FileDiff) -> Iterator[Finding]:
                 file, number, Severity.CRITICAL, CATEGORY,
                 f"This line holds a secret ({mark[1]}). Take it out, and replace it where it is used: "
                 "it is known to whoever reads the repository.",
-                quote=shown.strip(),
+                quote=_around(shown, mark.start()),
+                about=mark[0],
             )  # fmt: skip
         elif shown != line and not inside:
             inside = True
             message = "This line is part of a private key. Take it out, and make a new key."
             yield finding(file, number, Severity.CRITICAL, CATEGORY, message, quote="\u27e6REDACTED\u27e7")
+
+
+def _around(line: str, at: int) -> str:
+    """A line from shortly before a place on."""
+    return line if at <= _BEFORE else f"...{line[at - _BEFORE :]}"
