@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -92,10 +92,13 @@ def worker_of(agent: Agent) -> Embedding | None:
     return agent.workspace.builder().claim.holder()
 
 
-def held_worker(agent: Agent) -> Embedding:
-    """Start a worker while we hold the index's lock: it has the claim and waits for us."""
+def held_worker(agent: Agent, before: Collection[int] = ()) -> Embedding:
+    """Start a worker while we hold the index's lock: it has the claim and waits for us.
+
+    :param before: workers that are gone, whose note the new one has not overwritten as soon as it has the claim.
+    """
     assert agent.workspace.ready_embedder(download=False) is not None and agent.workspace.start_worker()
-    eventually(lambda: (worker := worker_of(agent)) is not None and worker.pid)
+    eventually(lambda: (worker := worker_of(agent)) and worker.pid and worker.pid not in before)
     worker = worker_of(agent)
     assert worker is not None
     return worker
@@ -290,7 +293,7 @@ def test_killed_workers_are_replaced_but_not_for_ever(agent: Agent) -> None:
     with locked(agent.workspace.builder().lock):
         pids = set()
         for _ in range(MOST_FAILURES):
-            pids.add(held_worker(agent).pid)
+            pids.add(held_worker(agent, pids).pid)
             for pid in pids:
                 try:
                     os.kill(pid, signal.SIGKILL)
