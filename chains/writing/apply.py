@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chains.writing.edits import FileChange
-from chains.writing.jail import check_not_gits, state_of, twins_on_the_way
+from chains.writing.jail import check_no_twin, check_not_gits, state_of
 from chains.writing.journal import APPLIED, COMMITTED, FAILED, PREPARING, UNDONE, Entry, Journal, Record
 from chains.writing.placing import (
     ChangedError,
@@ -32,7 +32,7 @@ from chains.writing.placing import (
     remove_directories,
     take_back,
 )
-from chains.writing.policy import PolicyError, checked
+from chains.writing.policy import checked
 from indexers.errors import AgentError, StorageError
 from indexers.locks import locked
 
@@ -131,12 +131,7 @@ def _check_unchanged(root: Path, change: FileChange, gone: Collection[str]) -> N
     """Refuse a change of a file that is not as it was, or of a new one whose name is taken; `gone` are removed."""
     now = state_of(root, change.path)
     if change.before is None:
-        # Where the file system itself takes them for one, the old name cannot go when the new one is there.
-        twins = [twin for twin in twins_on_the_way(root, change.path) if now or twin not in gone]
-        if twins:
-            raise PolicyError(
-                f"{change.path!r} is not written: {twins[0]!r} is the same name on some file systems."
-            )
+        check_no_twin(root, change.path, gone, there=now is not None)
     if now != change.before:
         what = "was changed" if now and change.before else "appeared" if now else "went away"
         raise ChangedError(f"{change.path} {what} since it was read; nothing was written.", "Ask again.")

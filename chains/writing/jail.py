@@ -93,6 +93,18 @@ def twins_on_the_way(root: Path, path: str) -> list[str]:
     return []
 
 
+def check_no_twin(root: Path, path: str, gone: Collection[str], *, there: bool) -> None:
+    """Refuse a new file whose name, or that of a directory on its way, some file systems take for another one's.
+
+    :param gone: files that are removed in the same step.
+    :param there: the file system itself takes them for one: the old name cannot go when the new one is there.
+    :raises PolicyError: there is such a name.
+    """
+    twins = [twin for twin in twins_on_the_way(root, path) if there or twin not in gone]
+    if twins:
+        raise PolicyError(f"{path!r} is not written: {twins[0]!r} is the same name on some file systems.")
+
+
 def check_not_gits(root: Path, changes: Sequence[FileChange], known: Collection[Path] = ()) -> None:
     """Refuse changes in directories that git takes for its own, or would take for its own with them.
 

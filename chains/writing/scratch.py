@@ -117,9 +117,9 @@ def run(command: str, place: Path, seconds: float, environment: Mapping[str, str
 
 
 def find(word: str, place: Path, environment: Mapping[str, str]) -> str | None:
-    """The program that a word names at the top of a copy; None where there is none."""
+    """The program that a word names at the top of a work tree or a copy; None where there is none."""
     path = str(place / word) if os.sep in word else word
-    return shutil.which(path, path=environment.get("PATH"))
+    return shutil.which(path, path=environment.get("PATH", os.defpath))
 
 
 def split(command: str) -> list[str]:

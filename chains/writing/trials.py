@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +12,7 @@ from chains.writing.composing import Composed
 from chains.writing.edits import FileChange, FileState
 from chains.writing.material import Material
 from chains.writing.reformatting import reformatted
-from chains.writing.scratch import Ran, changed_in, run, scratch_copy, split
+from chains.writing.scratch import Ran, changed_in, find, run, scratch_copy, split
 from chains.writing.types import Check, WriteSettings
 from indexers.errors import AgentError, UsageError
 from indexers.types import Progress
@@ -41,17 +39,11 @@ def check_commands(settings: WriteSettings, root: Path, environment: Mapping[str
                 f"The command {command!r} needs a shell, and is run without one.",
                 f"Name the shell: sh -c {quote(command)}",
             )
-        if not _is_there(program, root, environment):
+        if find(program, root, environment) is None:
             raise UsageError(
                 f"The command {command!r} cannot be started: neither PATH nor the repository has {program!r}.",
                 "Try it at the top of the repository.",
             )
-
-
-def _is_there(program: str, root: Path, environment: Mapping[str, str]) -> bool:
-    # A path is meant from the top of the repository, as where commands run.
-    name = str(root / program) if os.sep in program else program
-    return shutil.which(name, path=environment.get("PATH", os.defpath)) is not None
 
 
 def trial_checks(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from chains.writing.edits import FileChange
-from chains.writing.jail import check_not_gits, state_of, twins_on_the_way
+from chains.writing.jail import check_no_twin, check_not_gits, state_of
 from chains.writing.policy import PolicyError
 
 
@@ -17,13 +17,11 @@ def taken(root: Path, path: str, gone: Collection[str] = ()) -> str:
     """
     try:
         now = state_of(root, path)
-        twins = [twin for twin in twins_on_the_way(root, path) if now or twin not in gone]
+        check_no_twin(root, path, gone, there=now is not None)
     except PolicyError as error:
         return error.message
     except OSError as error:
         return f"{path!r} cannot be looked at: {error.strerror or error}."
-    if twins:
-        return f"{path!r} is not written: {twins[0]!r} is the same name on some file systems."
     return f"There is a file at {path} already." if now is not None else ""
 
 
