@@ -96,14 +96,20 @@ def _lines(state: FileState | None) -> list[str]:
     return ["\ufeff" + lines[0], *lines[1:]] if text.mark and lines else lines
 
 
-def _hunks(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
-    """The hunks of a diff. Only what lies between the first and the last difference is compared line by line."""
+def common_ends(a: Sequence[str], b: Sequence[str]) -> tuple[int, int]:
+    """How many lines two texts begin with in common, and how many of the rest they end with."""
     top = 0
     while top < min(len(a), len(b)) and a[top] == b[top]:
         top += 1
     tail = 0
     while tail < min(len(a), len(b)) - top and a[-1 - tail] == b[-1 - tail]:
         tail += 1
+    return top, tail
+
+
+def _hunks(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+    """The hunks of a diff. Only what lies between the first and the last difference is compared line by line."""
+    top, tail = common_ends(a, b)
     start, keep = max(0, top - _CONTEXT), max(0, tail - _CONTEXT)
     old, new = a[start : len(a) - keep], b[start : len(b) - keep]
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 
 from chains.writing.composing import Composed
+from chains.writing.diffs import common_ends
 from chains.writing.edits import Edit, FileChange, FileState, Kind, Text, changes_of
 
 
@@ -37,12 +38,7 @@ def _edits_between(path: str, before: FileState | None, after: FileState) -> Ite
         yield Edit(Kind.CREATE, path, text=Text.of(after.data).text)
         return
     old, new = _lines(before), _lines(after)
-    top = 0
-    while top < min(len(old), len(new)) and old[top] == new[top]:
-        top += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - top and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
+    top, tail = common_ends(old, new)
     # Only what lies between the first and the last difference is compared line by line.
     old, new = old[top : len(old) - tail], new[top : len(new) - tail]
     for tag, a, b, c, d in SequenceMatcher(None, old, new).get_opcodes():
