@@ -20,7 +20,7 @@ from indexers.errors import ModelError
 
 if TYPE_CHECKING:
     from chains.llm import LlamaCpp
-    from chains.reviewing.checks.callers import Tree
+    from chains.reviewing.checks.uses import Tree
     from indexers.git import Repository
 
 # What `review_model` says where the checks alone are wanted.

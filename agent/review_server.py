@@ -16,7 +16,7 @@ from indexers.errors import AgentError
 
 if TYPE_CHECKING:
     from chains.engines import ServerModel
-    from chains.reviewing.checks.callers import Tree
+    from chains.reviewing.checks.uses import Tree
     from indexers.git import Repository
 
 

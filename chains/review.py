@@ -10,6 +10,7 @@ from typing import Protocol
 
 from chains.reviewing.changes import ReadChange
 from chains.reviewing.checks import callers, first, second, secret
+from chains.reviewing.checks.uses import Tree
 from chains.reviewing.history import Step
 from chains.reviewing.risk import risk
 from chains.reviewing.suppressions import sift
@@ -147,7 +148,7 @@ def review(
     change: ReadChange,
     policy: Policy,
     *,
-    tree: callers.Tree | None = None,
+    tree: Tree | None = None,
     reader: Callable[[], Reader | Verdict] | None = None,
     started: float | None = None,
     history: Callable[[Callable[[], bool]], Iterator[Step]] | None = None,
@@ -181,7 +182,7 @@ def review(
 
 def _checks(
     run: _Run,
-    tree: callers.Tree | None,
+    tree: Tree | None,
     history: Callable[[Callable[[], bool]], Iterator[Step]] | None,
 ) -> Iterator[ReviewReport]:
     """Every check on every file; what the time did not reach stays pending."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chains.reviewing.checks.callers import Tree
+from chains.reviewing.checks.uses import Tree
 from chains.reviewing.types import FileDiff, Hunk
 from indexers.facts import CALL, Defined, FileFacts
 from indexers.filters import is_test

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from chains.reviewing.checks.imports import names, of_python, parsed, reaches, shadows
+from chains.reviewing.checks.uses import Tree
 from chains.reviewing.types import FileDiff
 
 _MOST_FILES = 60
 # These leave the signature as it is; any other decorator may give another one.
 _HARMLESS = frozenset({"staticmethod", "classmethod", "abstractmethod", "override", "final"})
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-class Tree(Protocol):
-    """All files as they are after the change; see `callers.Tree`."""
-
-    def holding(self, word: str) -> Sequence[str]:
-        """The paths of files in which a word stands."""
-
-    def texts(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """The texts of files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""Who uses a name that a changed file defines: in which files, and on which lines it can be that one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chains.reviewing.checks.imports import (
+    Imported,
+    imported,
+    names,
+    parsed,
+    reaches,
+    rust_elsewhere,
+    script_parameters,
+    shadows,
+)
+from chains.reviewing.types import FileDiff
+from indexers.facts import CALL, IMPORT, TYPE, Defined, FileFacts
+from indexers.languages import language_of
+from indexers.references import read_text
+from indexers.resolve import last_part
+
+# Files read for one name: a name in more places is a word.
+_MOST_FILES = 60
+# Languages whose files name one another's things.
+FAMILIES: Mapping[str, str] = {
+    **dict.fromkeys(("javascript", "typescript", "tsx"), "script"),
+    **dict.fromkeys(("c", "cpp", "objc"), "c"),
+}
+_SELF = frozenset({"self", "Self", "this", "$this", "cls", "super", "@"})
+_BUILT_IN = frozenset(
+    name for kind in (str, bytes, list, dict, set, int, float, object) for name in dir(kind)
+)
+
+
+class Tree(Protocol):
+    """All files as they are after the change."""
+
+    def holding(self, word: str) -> Sequence[str]:
+        """The paths of files in which a word stands."""
+
+    def texts(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """The texts of files, those left out that are none, or are longer than anybody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """A changed file with the facts of both sides."""
+
+    file: FileDiff
+    before: FileFacts
+    after: FileFacts
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A file that may use a name: its facts, and what it imports by name where that can be told."""
+
+    path: str
+    text: str
+    facts: FileFacts
+    imports: Sequence[Imported] | None = None
+
+
+class Users:
+    """The files that hold a name, each read once."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._known: dict[str, User] = {}
+
+    def holding(self, name: str, changed: str) -> list[User]:
+        """The files that may name what is in a changed one; none where the name is in so many that it is a word."""
+        paths = self._tree.holding(name)
+        if len(paths) > _MOST_FILES:
+            return []
+        wanted = [path for path in paths if _alike(path, changed)]
+        for path, text in self._tree.texts([path for path in wanted if path not in self._known]).items():
+            language = language_of(path, text.split("\n", 1)[0])
+            self._known[path] = User(path, text, read_text(text, language), imported(text, language, path))
+        return [self._known[path] for path in wanted if path in self._known]
+
+    def is_sure(self, item: Defined, uses: Sequence[tuple[str, int]]) -> bool:
+        """Whether uses are plainly of one definition: a name inside another may also stand for one outside."""
+        if item.kind == "method":
+            return False
+        if len(item.path) < 2:
+            return True
+        name, outer = last_part(item.name), last_part(item.path[-2])
+        return any(
+            reference.name == name and reference.receiver == outer and line in reference.lines
+            for path, line in uses
+            for reference in self._known[path].facts.references
+        )
+
+
+def lines_of(user: User, file: FileDiff, item: Defined) -> list[int]:
+    """The lines of a file on which a name can be the one that a changed file defined."""
+    name = last_part(item.name)
+    found: list[int] = []
+    if not _has(user, file, item):
+        return found
+    for reference in user.facts.references:
+        if reference.name != name or reference.kind not in (CALL, TYPE, IMPORT):
+            continue
+        if item.kind == "method":
+            # Whose method it is, only `self` and its class say; of any other receiver it may be anything's.
+            own = user.path == file.path and reference.receiver in _SELF
+            sure = own or (len(item.path) > 1 and reference.receiver == last_part(item.path[-2]))
+            unique = bool(reference.receiver) and name not in _BUILT_IN and "_" in name.strip("_")
+            if not (sure or unique):
+                continue
+        elif not _named_by(reference.receiver, user, file, item):
+            continue
+        found += reference.lines
+    if found and item.kind != "method":
+        hidden = _hidden(user, name, own=user.path == file.path)
+        found = [line for line in found if not any(line in lines for lines in hidden)]
+    return found
+
+
+def _has(user: User, file: FileDiff, item: Defined) -> bool:
+    """Whether a file could have the name, or something around it, from the changed one."""
+    if user.path == file.path:
+        return True
+    if file.language == "rust":
+        return not rust_elsewhere(user.text, last_part(item.name), file.path)
+    return user.imports is None or any(
+        reaches(user.imports, last_part(part), file.path) for part in item.path
+    )
+
+
+def _hidden(user: User, name: str, *, own: bool) -> list[range]:
+    """The lines in which the name is something else."""
+    if user.path.endswith((".py", ".pyi")):
+        module = parsed(user.text)
+        return shadows(module, name, own=own) if module is not None else []
+    return script_parameters(user.text, language_of(user.path), name)
+
+
+def _named_by(receiver: str, user: User, file: FileDiff, item: Defined) -> bool:
+    """Whether a name with that word before its dot can be the one meant; in Go a bare one is of its directory."""
+    if receiver:
+        return receiver in _owners(user, file, item)
+    if user.path != file.path and user.imports is not None:
+        return names(user.imports, last_part(item.name), file.path)
+    return file.language != "go" or _parent(user.path) == _parent(file.path)
+
+
+def _owners(user: User, file: FileDiff, item: Defined) -> frozenset[str]:
+    """The words that before a name say that it is the one that is meant: its module, under any name, and its class."""
+    modules = {one.name for one in user.imports or () if one.is_module(file.path)}
+    package = _parent(file.path).rpartition("/")[2] if file.language == "go" else ""
+    return frozenset(
+        {_stem(file.path), package, *(last_part(part) for part in item.path[:-1]), *modules} - {""}
+    )
+
+
+def is_static(one: Both, item: Defined) -> bool:
+    """Whether C keeps a function to its file."""
+    if FAMILIES.get(one.file.language) != "c" or one.file.path.endswith((".h", ".hpp", ".hh")):
+        return False
+    head = (one.file.before or "").split("\n")[max(0, item.start_line - 1) : item.line]
+    return any(re.search(r"\bstatic\b", line) for line in head)
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].partition(".")[0]
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _alike(path: str, other: str) -> bool:
+    """Whether two files may name each other's things, by their endings."""
+    first, second = language_of(path), language_of(other)
+    return FAMILIES.get(first, first) == FAMILIES.get(second, second)
