@@ -104,14 +104,42 @@ def test_what_a_language_lets_pass(path: str, before: str, after: str, others: M
     assert broken([diff(path, before, after)], others) == []
 
 
+def test_what_the_language_has_itself_is_not_gone() -> None:
+    own = "package a\n\nfunc min(a, b int) int { return a }\n\n"
+    use = "func x() int { return min(1, 2) }\n"
+    assert broken([diff("a.go", own + use, "package a\n\n" + use)], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "old", "new"),
+    [
+        ("a.rb", "class A\n  def go(n)\n  end\n\n  def x\n    go(1)\n  end\nend\n", "(n)", "(n, m)"),
+        ("a.php", "<?php\nclass A {\n function go($n) {}\n\n\n function x() { $this->go(1); }\n}\n", "($n)", "($n, $m)"),
+        ("a.php", "<?php\nclass A {\n function __construct($n) {}\n}\n\nnew A(1);\n", "($n)", "()"),
+        ("a.go", "package a\n\nfunc (a *A) goOn(n int) {}\n\n\nfunc x(a *A) { a.goOn(1) }\n", "(n int)", "(n, m int)"),
+        ("a.ts", "class A {\n static go(n: X) {}\n}\n\n\nA.go(1)\n", "(n: X)", "(n: X, m: X)"),
+    ],
+)  # fmt: skip
+def test_methods_called_from_within_by_their_class_or_by_a_name_of_two_words(
+    path: str, text: str, old: str, new: str
+) -> None:
+    [item] = broken([diff(path, text, text.replace(old, new))], {path: text.replace(old, new)})
+    assert f"{path}:6" in item.message
+
+
 def test_two_changed_languages_in_one_commit_hide_nothing_of_each_other() -> None:
     files = [
         diff("lib.js", "export function go_on(a) {}\n", "export const other = 1\n"),
         diff("lib.py", "def go_on(a):\n    pass\n", "other = 1\n"),
     ]
-    others = {"b.py": "from lib import go_on\ngo_on(1)\n", "b.js": "import { go_on } from './lib';\ngo_on(1);\n"}
+    others = {
+        "b.py": "from lib import go_on\ngo_on(1)\n",
+        "b.js": "import { go_on } from './lib';\ngo_on(1);\n",
+    }
     told = [item.message for item in broken(files, others)]
-    assert len(told) == 2 and any("b.py:1" in text for text in told) and any("b.js:1" in text for text in told)
+    assert (
+        len(told) == 2 and any("b.py:1" in text for text in told) and any("b.js:1" in text for text in told)
+    )
 
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES))

@@ -98,7 +98,7 @@ def arities(text: str, language: str) -> dict[tuple[int, str], Arity]:
 def calls(text: str, language: str, name: str) -> Iterator[Call]:
     """The calls of something by its last name whose number of arguments can be told; `K.new` is a call of `K`."""
     for node in _nodes(text, language):
-        arguments = node.child_by_field_name("arguments")
+        arguments = node.child_by_field_name("arguments") or _unnamed(node, "arguments")
         if arguments is None or _callee(node) != name:
             continue
         call = _given(node, arguments, language)
@@ -170,9 +170,17 @@ def _arity(parameters: Node, function: Node, language: str) -> Arity:
     return Arity(least, None if rest else most, frozenset(needed), frozenset(named), any_name, of_self)
 
 
+def _unnamed(node: Node, kind: str) -> Node | None:
+    """A part of `new K()`, to which PHP's grammar gives no field."""
+    if node.type != "object_creation_expression":
+        return None
+    return next((child for child in node.named_children if child.type == kind), None)
+
+
 def _callee(node: Node) -> str:
     """The last name of what is called."""
     named = next((found for field in _CALLED if (found := node.child_by_field_name(field))), None)
+    named = named or _unnamed(node, "name")
     receiver = node.child_by_field_name("receiver")
     if named is not None and receiver is not None and _text(named) == "new":
         named = receiver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator, Sequence
 
 from chains.reviewing.checks.arities import LANGUAGES, Arity, arities, calls
@@ -21,8 +22,20 @@ _DEFINE = frozenset({"function", "method", "class"})
 _SHORTEST_NAME = 3
 # Names looked for in one change.
 _MOST_NAMES = 40
+# What a name means where no file defines it: whoever takes their own `min` away may go on calling the language's.
+_OF_BROWSERS = (
+    "fetch structuredClone queueMicrotask parseInt parseFloat isNaN isFinite atob btoa setTimeout setInterval "
+    "Promise Map Set WeakMap Symbol URL URLSearchParams Headers Request Response FormData Blob AbortController"
+)
+_BUILT_IN = {
+    "python": frozenset(dir(builtins)),
+    "go": frozenset(
+        "append cap clear close complex copy delete imag len make max min new panic print println real recover".split()
+    ),
+    **dict.fromkeys(("javascript", "typescript", "tsx"), frozenset(_OF_BROWSERS.split())),
+}
 # What makes an instance, in languages that give it a name of its own.
-_CONSTRUCTORS = frozenset({"constructor", "initialize"})
+_CONSTRUCTORS = frozenset({"constructor", "initialize", "__construct"})
 
 
 def check(
@@ -84,6 +97,8 @@ def _removed(one: Both) -> Iterator[Defined]:
         name = last_part(item.name)
         private = name.startswith("__") and name.endswith("__")
         if item.kind not in _DEFINE or name in still or len(name) < _SHORTEST_NAME or private:
+            continue
+        if item.kind != "method" and name in _BUILT_IN.get(language, ()):
             continue
         if item.kind == "method" or name not in brought:
             yield item

@@ -31,6 +31,9 @@ FAMILIES: Mapping[str, str] = {
     **dict.fromkeys(("c", "cpp", "objc"), "c"),
 }
 _SELF = frozenset({"self", "Self", "this", "$this", "cls", "super", "@"})
+# Where a method is called by its name alone from within its class.
+_OWN_WITHOUT_SELF = frozenset({"ruby", "java", "cpp"})
+_TWO_WORDS = re.compile(r"[^\W_]_[^\W_]|[a-z][A-Z]")
 _BUILT_IN = frozenset(
     name for kind in (str, bytes, list, dict, set, int, float, object) for name in dir(kind)
 )
@@ -107,11 +110,7 @@ def lines_of(user: User, file: FileDiff, item: Defined) -> list[int]:
         if reference.name != name or reference.kind not in (CALL, TYPE, IMPORT):
             continue
         if item.kind == "method":
-            # Whose method it is, only `self` and its class say; of any other receiver it may be anything's.
-            own = user.path == file.path and reference.receiver in _SELF
-            sure = own or (len(item.path) > 1 and reference.receiver == last_part(item.path[-2]))
-            unique = bool(reference.receiver) and name not in _BUILT_IN and "_" in name.strip("_")
-            if not (sure or unique):
+            if not _is_of(reference.receiver, user, file, item):
                 continue
         elif not _named_by(reference.receiver, user, file, item):
             continue
@@ -120,6 +119,21 @@ def lines_of(user: User, file: FileDiff, item: Defined) -> list[int]:
         hidden = _hidden(user, name, own=user.path == file.path)
         found = [line for line in found if not any(line in lines for lines in hidden)]
     return found
+
+
+def _is_of(receiver: str, user: User, file: FileDiff, item: Defined) -> bool:
+    """Whether what stands before the dot can have the method.
+
+    `self` and its class say so; anything else may be anything's, unless the name has two words, as few others do.
+    """
+    if user.path == file.path and (
+        receiver in _SELF or (not receiver and file.language in _OWN_WITHOUT_SELF)
+    ):
+        return True
+    if len(item.path) > 1 and receiver == last_part(item.path[-2]):
+        return True
+    name = last_part(item.name)
+    return bool(receiver) and name not in _BUILT_IN and _TWO_WORDS.search(name) is not None
 
 
 def _has(user: User, file: FileDiff, item: Defined) -> bool:
