@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import pytest
 
 from chains.reviewing import checks
-from chains.reviewing.checks import callers, second
+from chains.reviewing.checks import callers, second, secret
 from chains.reviewing.diff import hunks
 from chains.reviewing.suppressions import ignored, sift
 from chains.reviewing.types import FileDiff, Finding, Severity
@@ -103,6 +104,26 @@ def test_a_private_key_is_one_finding_and_no_line_of_it_is_shown() -> None:
 
 def test_a_file_that_is_a_secret_by_its_name() -> None:
     assert found(diff(".env", None, "DEBUG=1\n")) == [("secret", 1)]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "is_secret"),
+    [
+        (".npmrc", "registry=https://npm.example.org\n", False),
+        (".npmrc", "//npm.example.org/:_authToken=${NPM_TOKEN}\n", False),
+        (".npmrc", "//npm.example.org/:_password=aHVudGVyMg==\n", True),
+        (".npmrc", "_auth = dXNlcjpodW50ZXIy\n", True),
+        (".envrc", "use flake\nexport PATH=$PWD/bin:$PATH\n", False),
+        (".envrc", "export DB_PASSWORD='hunter2'\n", True),
+        ("certs/ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", False),
+        ("certs/ca.pem", "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", True),
+        ("certs/ca.pem", "what this is nobody knows\n", True),
+        ("id_ed25519.pub", "ssh-ed25519 AAAAC3Nz me@example.org\n", False),
+        ("id_ed25519", "x\n", True),
+    ],
+)
+def test_of_files_that_may_hold_a_secret_the_text_tells(path: str, text: str, is_secret: bool) -> None:
+    assert any(item.category == "secret" for item in secret(diff(path, None, text))) is is_secret
 
 
 # --- many findings -----------------------------------------------------------------------------------
@@ -223,12 +244,30 @@ def test_links_out_of_the_repository_and_executable_bits() -> None:
         ("a.json", '{"a": 1}\n', '{"a": 1,,}\n'),
         ("a.rs", "fn f() -> i32 { 1 }\n", "fn f( -> i32 { 1 }\n"),
         ("a.rb", "def f\n  1\nend\n", "def f(\n  1\nend\n"),
+        ("a.yml", "a: 1\nb: 2\n", "a: [1\nb: 2\n"),
+        ("ci/build.yml", "on: push\n", "on: push\nname: ${{ github.ref }}: x\n"),
     ],
 )
 def test_what_no_longer_parses(path: str, good: str, bad: str) -> None:
     assert [category for category, _ in found(diff(path, good, bad))] == ["syntax"]
     assert found(diff(path, bad, good)) == []
     assert found(diff(path, bad, bad + "\n")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: {{ name }}: x\n",  # filled in before it is read
+        "{% if a %}\nb: [1\n{% endif %}\n",
+        "a: !Ref b\nc: !!python/object:os.system {}\n---\nd: *gone\n",
+        "[" * 100_000,
+        "a: \x01\n",
+    ],
+)
+def test_yaml_of_which_nothing_is_said(text: str) -> None:
+    started = time.monotonic()
+    assert not [item for item in second(diff("a.yaml", "a: 1\n", text)) if item.category == "syntax"]
+    assert time.monotonic() - started < 5
 
 
 def test_a_new_python_file_that_does_not_parse() -> None:

@@ -14,25 +14,23 @@ if TYPE_CHECKING:
 # Python has its own check (`signatures`), which knows names as well. In others, such as Kotlin, C# and Swift, an
 # argument in the wrong number is seldom told from one with a name; Elixir and Erlang define another function by it.
 LANGUAGES = frozenset({"javascript", "typescript", "tsx", "go", "java", "ruby", "rust", "c", "cpp", "php"})
-_OPTIONAL = frozenset(
-    {"assignment_pattern", "optional_parameter", "optional_parameter_declaration"}
-)  # fmt: skip
+_OPTIONAL = frozenset({"assignment_pattern", "optional_parameter", "optional_parameter_declaration"})
 _REST = frozenset(
-    {"rest_pattern", "variadic_parameter", "variadic_parameter_declaration", "spread_parameter", "splat_parameter"}
-    | {"forward_parameter", "c_variadic_parameter", "variadic_parameter_declarator", "parameter_pack_expansion"}
-    | {"variadic_declaration"}
-)  # fmt: skip
+    {"rest_pattern", "variadic_parameter", "variadic_parameter_declaration", "variadic_parameter_declarator"}
+    | {"c_variadic_parameter", "spread_parameter", "splat_parameter", "forward_parameter"}
+    | {"variadic_declaration", "parameter_pack_expansion"}
+)
 # Parameters that no argument in brackets stands for, and what is between them.
 _NO_PARAMETER = frozenset(
     {"comment", "line_comment", "block_comment", "self_parameter", "receiver_parameter", "block_parameter"}
     | {"attribute_item", "decorator"}
-)  # fmt: skip
+)
 _NO_ARGUMENT = frozenset({"comment", "line_comment", "block_comment", "block_argument"})
 # Arguments that stand for nobody knows how many.
 _SPREAD = frozenset(
     {"spread_element", "variadic_argument", "splat_argument", "hash_splat_argument", "forward_argument"}
     | {"variadic_unpacking", "parameter_pack_expansion"}
-)  # fmt: skip
+)
 _CALLED = ("function", "constructor", "method", "name", "type")
 _LAST_NAME = ("property", "field", "name", "function")
 # How deep a callee or a declarator may be nested, and how much of a tree is read.

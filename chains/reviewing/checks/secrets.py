@@ -12,6 +12,12 @@ from indexers.types import SkipReason
 
 CATEGORY = "secret"
 _MARK = re.compile(r"\u27e6REDACTED:([\w-]+):[0-9a-f]{8}\u27e7")
+# Settings, which hold a secret or not: a line that sets one, other than from a variable.
+_SETTINGS = re.compile(r"(?:^|/)\.(?:npmrc|envrc)$", re.IGNORECASE)
+_SETS_SECRET = re.compile(
+    r"(?:pass|secret|token|auth|key|credential)\w*[ \t]*=[ \t]*[\"']?(?![\"'\s$])", re.IGNORECASE
+)
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 # How much of a long line is shown before the secret in it.
 _BEFORE = 60
 
@@ -19,7 +25,7 @@ _BEFORE = 60
 def check(file: FileDiff) -> Iterator[Finding]:
     """One finding for each added line that holds (part of) a secret; the quote shows a mark in its place."""
     named = file.after is not None and file.status in ("A", "R", "C") and passed_over(file.path, "")
-    if named and named.reason is SkipReason.SECRET:
+    if named and named.reason is SkipReason.SECRET and not _is_open(file):
         message = "A file that by its name holds secrets is added to the repository."
         yield finding(file, 1, Severity.HIGH, CATEGORY, message, quote=file.path.rpartition("/")[2])
     if file.after is None or not any(hunk.added for hunk in file.hunks):
@@ -42,6 +48,17 @@ def check(file: FileDiff) -> Iterator[Finding]:
             inside = True
             message = "This line is part of a private key. Take it out, and make a new key."
             yield finding(file, number, Severity.CRITICAL, CATEGORY, message, quote="\u27e6REDACTED\u27e7")
+
+
+def _is_open(file: FileDiff) -> bool:
+    """Whether a text shows that a file keeps no secret although it is called like one."""
+    name, text = file.path.lower(), file.after or ""
+    if name.endswith(".pem"):
+        blocks = _PEM.findall(text)
+        return bool(blocks) and not any("PRIVATE" in block for block in blocks)
+    if _SETTINGS.search(name):
+        return not _SETS_SECRET.search(text)
+    return name.endswith(".pub")
 
 
 def _around(line: str, at: int) -> str:

@@ -68,6 +68,9 @@ _NEWER = re.compile(
     re.MULTILINE,
 )
 _PLACE = re.compile(r"\(at line (\d+)")
+# What CI fills in within a line is no template of the file. Brackets in brackets cost a YAML parser their square.
+_EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
+_MOST_BRACKETS = 200
 _SCRIPT = "javascript"
 
 
@@ -81,7 +84,7 @@ def check(file: FileDiff) -> Iterator[Finding]:
         or not any(h.added or h.removed for h in file.hunks)
     ):
         return
-    strict = {"python": _python, "json": _json, "toml": _toml}.get(file.language)
+    strict = {"python": _python, "json": _json, "toml": _toml, "yaml": _yaml}.get(file.language)
     yield from strict(file) if strict is not None else _by_grammar(file)
 
 
@@ -231,6 +234,46 @@ def _toml_error(text: str) -> str:
     except RecursionError:
         return ""
     return ""
+
+
+def _yaml(file: FileDiff) -> Iterator[Finding]:
+    """By a parser of YAML, which reads events alone: nothing is built, and no alias followed."""
+    text = file.after or ""
+    error = _yaml_error(text)
+    if error is None or (file.before is not None and _yaml_error(file.before) is not None):
+        return
+    line, why = error
+    plain = _EXPRESSION.sub("", text)
+    near = "".join(plain.split("\n")[max(0, line - 2) : line])
+    if _is_template(file.path, plain, line) or _TEMPLATE.search(near):
+        return
+    if file.before is not None or not is_test(file.path):
+        yield _invalid(file, line, "YAML", why)
+
+
+def _yaml_error(text: str) -> tuple[int, str] | None:
+    """The line (1-based) and the reason; None where it parses, or nobody can say."""
+    import yaml
+
+    if _depth(text) > _MOST_BRACKETS:
+        return None
+    try:
+        for _ in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            pass
+    except yaml.MarkedYAMLError as error:
+        return (error.problem_mark.line if error.problem_mark else 0) + 1, error.problem or ""
+    except (yaml.YAMLError, RecursionError):  # a character that it does not let through, which others may
+        return None
+    return None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested at most, wherever they stand."""
+    depth = most = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = max(0, depth + (1 if bracket in "[{" else -1))
+        most = max(most, depth)
+    return most
 
 
 def _line_of_error(tree: Syntax, file: FileDiff) -> int:
