@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from chains.reviewing.checks.arities import LANGUAGES, Arity, arities, calls
 from chains.reviewing.checks.imports import still_named, takes_all
 from chains.reviewing.checks.lines import finding
+from chains.reviewing.checks.moved import left_behind
 from chains.reviewing.checks.signatures import Broken, Call, broken_calls
 from chains.reviewing.checks.uses import FAMILIES, Both, Tree, Users, is_static, lines_of
 from chains.reviewing.types import FileDiff, Finding, Severity
@@ -58,6 +59,7 @@ def check(
         for item in read_text(file.after, file.language).defined
     }
     users = Users(tree)
+    told: set[str] = set()
     left = _MOST_NAMES
     for one in both:
         for item in _removed(one):
@@ -66,10 +68,14 @@ def check(
                 continue
             left -= 1
             if uses := _uses(one, item, users):
+                told.add(one.file.path)
                 yield _gone(one.file, item, uses, sure=users.is_sure(item, uses))
         if not late():
             for broken in (*broken_calls(one.file, tree), *_other_arities(one, users)):
                 yield _misfit(one.file, broken)
+    for file, uses in left_behind(files, users, tree, late):
+        if file.path not in told:
+            yield _left_behind(file, uses)
 
 
 def _misfit(file: FileDiff, broken: Broken) -> Finding:
@@ -180,6 +186,15 @@ def _gone(file: FileDiff, item: Defined, users: Sequence[tuple[str, int]], *, su
     message = f"{last_part(item.name)!r} is removed, but {used} still used: {_shown(users)}."
     at = _nearest_old(file, item.line)
     return finding(file, at, Severity.HIGH if sure else Severity.MEDIUM, CATEGORY, message)
+
+
+def _left_behind(file: FileDiff, uses: Sequence[tuple[str, int]]) -> Finding:
+    """A finding about a file that is imported from where it was; what is deleted may yet be made by a build."""
+    moved = file.after is not None
+    severity = Severity.HIGH if moved else Severity.MEDIUM
+    gone = f"moved away from {file.old_path}" if moved else "deleted"
+    message = f"This file is {gone}, but is still imported from there: {_shown(uses)}."
+    return finding(file, 1, severity, CATEGORY, message)
 
 
 def _shown(users: Sequence[tuple[str, int]]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from indexers.syntax import parse
 
-_SCRIPTS = frozenset({"javascript", "typescript", "tsx"})
+SCRIPTS = frozenset({"javascript", "typescript", "tsx"})
 # A package's own file stands for its directory.
 _PACKAGE_FILES = frozenset({"__init__", "index", "mod", "lib"})
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -31,13 +31,14 @@ _WORD = re.compile(r"[\w$]+")
 class Imported:
     """A name that a file imports: `original` of `module`, there called `name` here; a whole module has no original.
 
-    `exact` is true where the module's parts begin at the repository's root.
+    `exact` is true where the module's parts begin at the repository's root; `line` is where the import begins, 1-based.
     """
 
     name: str
     module: tuple[str, ...]
     original: str
     exact: bool = False
+    line: int = 0
 
     def could_be(self, path: str) -> bool:
         """Whether the module could be a file, or a package around it that hands its names on."""
@@ -68,7 +69,7 @@ def _within(module: Sequence[str], parts: tuple[str, ...]) -> bool:
 
 def imported(text: str, language: str, path: str) -> list[Imported] | None:
     """What a file imports by name; None where its language is not read here, or the text is not in it."""
-    if language in _SCRIPTS:
+    if language in SCRIPTS:
         return list(_of_script(text, path))
     if language != "python":
         return None
@@ -89,23 +90,23 @@ def of_python(module: ast.Module, path: str) -> Iterator[Imported]:
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield _absolute(alias.asname or alias.name, alias.name, "")
+                yield _absolute(alias.asname or alias.name, alias.name, "", node.lineno)
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 name = alias.asname or alias.name
                 if not node.level:
-                    yield _absolute(name, node.module or "", alias.name)
+                    yield _absolute(name, node.module or "", alias.name, node.lineno)
                     continue
                 parents = path.split("/")[:-1]
                 parents = parents[: len(parents) - node.level + 1]
                 parts = (*parents, *(node.module or "").split(".")) if node.module else tuple(parents)
-                yield Imported(name, parts, alias.name, exact=True)
+                yield Imported(name, parts, alias.name, exact=True, line=node.lineno)
 
 
-def _absolute(name: str, module: str, original: str) -> Imported:
+def _absolute(name: str, module: str, original: str, line: int) -> Imported:
     """An import by its full name; the standard library's is a file of ours only where that stands before it."""
     parts = tuple(module.split("."))
-    return Imported(name, parts, original, exact=parts[0] in sys.stdlib_module_names)
+    return Imported(name, parts, original, exact=parts[0] in sys.stdlib_module_names, line=line)
 
 
 def _of_script(text: str, path: str) -> Iterator[Imported]:
@@ -113,8 +114,9 @@ def _of_script(text: str, path: str) -> Iterator[Imported]:
     for pattern in (_FROM, _REQUIRE):
         for match in pattern.finditer(text):
             module, exact = _specified(match[2], path)
+            line = text.count("\n", 0, match.start()) + 1
             for name, original in _clause(match[1]):
-                yield Imported(name, module, original, exact)
+                yield Imported(name, module, original, exact, line)
 
 
 def _specified(module: str, path: str) -> tuple[tuple[str, ...], bool]:
@@ -151,7 +153,7 @@ def still_named(text: str, language: str, words: frozenset[str]) -> frozenset[st
 
     :param words: all words of its imports, for languages of which nothing more is known.
     """
-    if language in _SCRIPTS:
+    if language in SCRIPTS:
         unpacked = (name for match in _UNPACKED.finditer(text) for name in _WORD.findall(match[1]))
         return frozenset({item.name for item in _of_script(text, "")} | set(unpacked))
     if language != "python":
@@ -168,7 +170,7 @@ def takes_all(text: str, language: str) -> frozenset[str]:
         module = parsed(text)
         items = of_python(module, "") if module is not None else iter(())
         return frozenset(".".join(item.module) for item in items if item.original == _STAR)
-    if language in _SCRIPTS:
+    if language in SCRIPTS:
         return frozenset(re.findall(r"""\bexport\s*\*\s*from\s*["']([^"'\n]+)["']""", text))
     if language == "rust":
         return frozenset(use for use in _RUST_USE.findall(text) if _STAR in use)
@@ -224,7 +226,7 @@ def shadows(module: ast.Module, name: str, *, own: bool) -> list[range]:
 
 def script_parameters(text: str, language: str, name: str) -> list[range]:
     """The lines of a script's functions that have a parameter of that name."""
-    if language not in _SCRIPTS or not re.search(rf"(?<![\w$]){re.escape(name)}\s*[,)}}=:\]]", text):
+    if language not in SCRIPTS or not re.search(rf"(?<![\w$]){re.escape(name)}\s*[,)}}=:\]]", text):
         return []
     tree = parse(text, language)
     stack = [tree.root] if tree is not None else []
