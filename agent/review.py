@@ -15,8 +15,9 @@ from agent.review_model import NO_MODEL, reader_for
 from agent.review_server import sent_to, server_reader
 from chains.review import Policy, review
 from chains.reviewing.changes import MAX_FILE_BYTES, ReadChange, read_change, read_patch, unread
+from chains.reviewing.checks.uses import Tree
 from chains.reviewing.history import history
-from chains.reviewing.trees import RevisionTree
+from chains.reviewing.trees import PatchedTree, RevisionTree
 from chains.reviewing.types import ReviewReport
 from indexers.blobs import file_at
 from indexers.errors import RepositoryError, UsageError
@@ -79,7 +80,9 @@ def reports(
         change = read_change(repository, revision, listed)
     else:
         change = _patched(repository, revision, request.diff)
-    tree = None if request.diff is not None else RevisionTree(repository, revision)
+    tree: Tree = RevisionTree(repository, revision)
+    if request.diff is not None:
+        tree = PatchedTree(tree, change.files)
     wanted = request.use_model and (request.model or settings.review_model) != NO_MODEL
     at_server = settings.engine == "openai"
     make = server_reader if at_server else reader_for
@@ -103,7 +106,8 @@ def _revision(repository: Repository, request: Request) -> Revision:
     if request.range is not None:
         return of_range(repository, request.range)
     if request.diff is not None:
-        return Revision(repository.head() or empty_tree(repository), "", "a patch")
+        head = repository.head() or empty_tree(repository)
+        return Revision(head, head, "a patch")
     return staged(repository, request.index_file)
 
 

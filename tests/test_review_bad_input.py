@@ -176,6 +176,38 @@ def test_a_diff_whose_paths_lead_elsewhere(root: Path) -> None:
         assert report.outcome in (Outcome.CLEAN, Outcome.FINDINGS)
 
 
+def staged_patch(root: Path, files: dict[str, str], *removed: str) -> bytes:
+    """A change as a patch, and the repository as it was."""
+    write(root, files)
+    git(root, "add", "-A")
+    if removed:
+        git(root, "rm", "-q", "-f", *removed)
+    patch = git(root, "diff", "--cached", "HEAD")
+    git(root, "reset", "-q", "--hard")
+    return patch
+
+
+def test_a_patch_is_held_against_the_files_that_it_leaves_alone(root: Path) -> None:
+    write(root, {"lib.py": "def go_on(a):\n    return a\n", "use.py": "from lib import go_on\n\ngo_on(1)\n"})
+    commit(root, "both")
+    gone = review(root, diff=staged_patch(root, {}, "lib.py"))
+    assert "use.py:3" in gone.findings[0].message
+    changed = review(root, diff=staged_patch(root, {"lib.py": "def go_on(a, b):\n    return a\n"}))
+    assert "use.py:3" in changed.findings[0].message
+    both = {"lib.py": "def go_on(a, b):\n    return a\n", "use.py": "from lib import go_on\n\ngo_on(1, 2)\n"}
+    assert review(root, diff=staged_patch(root, both)).outcome is Outcome.CLEAN
+
+
+def test_a_patch_that_takes_away_what_ran_by_itself(root: Path) -> None:
+    write(root, {".github/workflows/ci.yml": "on: push\n"})
+    commit(root, "ci")
+    patch = staged_patch(root, {}, ".github/workflows/ci.yml")
+    assert [item.category for item in review(root, diff=patch).findings] == ["self-running"]
+    # Nor does it take a repository that has the file.
+    elsewhere = patch.replace(b"on: push", b"on: pull")
+    assert [item.category for item in review(root, diff=elsewhere).findings] == ["self-running"]
+
+
 def test_a_key_that_came_and_went_within_a_range(root: Path) -> None:
     git(root, "tag", "start")
     write(root, {"a.py": f'x = 1\nkey = "{KEY}"\n', "b.py": "y = 1\n"})

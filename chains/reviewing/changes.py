@@ -202,13 +202,19 @@ def _of_patch(item: PatchedFile, base: Callable[[str], bytes | None], most: int)
             yield Exempt(path, SkipReason.BINARY.value)
         yield _loose(path, item)
         return
-    if not item.path:
-        yield Exempt(path, "deleted")
-        return
-    status = "A" if not item.old_path else "R" if item.old_path != item.path else "M"
+    status = (
+        "D" if not item.path else "A" if not item.old_path else "R" if item.old_path != item.path else "M"
+    )
     found = base(item.old_path) if item.old_path else b""
     before = text_of(found) if found is not None else None
     after = _applied(before, item) if isinstance(before, str) else None
+    if not item.path:
+        known = before if isinstance(before, str) and not after else None
+        language = _language(path, known or "")
+        yield FileDiff(
+            path, status, known, None, item.hunks, language, old_mode=item.old_mode, whole=known is not None
+        )
+        return
     language = _language(path, after or item.known.get(1, ""))
     whole = after is not None and isinstance(before, str)
     if not whole:

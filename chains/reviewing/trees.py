@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from chains.reviewing.checks.uses import Tree
+from chains.reviewing.types import FileDiff
 from indexers.blobs import blobs_at, holding, read_blobs
 from indexers.errors import RepositoryError
 from indexers.files import text_of
@@ -42,3 +45,27 @@ class RevisionTree:
                 text = text_of(data) if data is not None else None
                 self._texts[path] = text if isinstance(text, str) else None
         return {path: text for path in paths if (text := self._texts[path]) is not None}
+
+
+class PatchedTree:
+    """The files of a tree as a patch would leave them; what the patch does not fit stays as it is."""
+
+    def __init__(self, tree: Tree, files: Sequence[FileDiff]) -> None:
+        self._tree = tree
+        fitting = [file for file in files if file.whole]
+        gone = {file.old_path or file.path: None for file in fitting if file.status in ("D", "R")}
+        self._changed: dict[str, str | None] = {**gone, **{file.path: file.after for file in fitting}}
+
+    def holding(self, word: str) -> list[str]:
+        """The paths of files in which a word stands."""
+        whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+        others = [path for path in self._tree.holding(word) if path not in self._changed]
+        return sorted(
+            [*others, *(path for path, text in self._changed.items() if text and whole.search(text))]
+        )
+
+    def texts(self, paths: Sequence[str]) -> dict[str, str]:
+        """The texts of files, without those that are none, are absent or too long."""
+        found = dict(self._tree.texts([path for path in paths if path not in self._changed]))
+        changed = {path: text for path in paths if (text := self._changed.get(path)) is not None}
+        return {**found, **changed}
