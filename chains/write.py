@@ -247,7 +247,9 @@ class _Machine:
         for target in targets:
             attempt = None
             if stage == "repair":
-                attempt = Attempt(written[target], tuple(state["problems"].get(target, ())))
+                made = state.get("composed")
+                same = made is not None and target in made.unchanged
+                attempt = Attempt("" if same else written[target], tuple(state["problems"].get(target, ())))
             files, sources = state["places"].files, state["context"].sources
             code, found = self._drafter.code(stage, target, files, sources, attempt)
             written[target] = code

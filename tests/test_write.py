@@ -344,6 +344,45 @@ def test_the_better_draft_is_proposed_when_a_repair_makes_it_worse(root: Path) -
     assert "nothing_known" in after(draft, "pkg/shapes.py")
 
 
+def test_a_function_to_implement_is_shown_without_its_placeholder_and_begun(root: Path) -> None:
+    body = "    return math.pi * radius**2\n```"
+    _, draft, model = written(root, "Implement `area` in pkg/shapes.py", body)
+    [messages] = model.seen
+    head = 'def area(radius):\n    """The area of a circle."""\n'
+    assert messages[-1].text == f"```python\n{head}"
+    assert "NotImplementedError" not in messages[1].text.partition("These are lines")[2]
+    assert draft.passed and "NotImplementedError" not in after(draft, "pkg/shapes.py")
+
+
+def test_a_function_that_is_to_change_is_rewritten_from_its_first_line_though_it_is_empty(root: Path) -> None:
+    changed = AREA.replace("radius):", "radius, factor=1):")
+    _, draft, model = written(root, "Add a parameter `factor` to `area` in pkg/shapes.py", changed)
+    assert model.seen[0][-1].text == "```python\n"
+    assert "area(radius, factor=1)" in after(draft, "pkg/shapes.py")
+
+
+def test_a_placeholder_is_no_answer(root: Path) -> None:
+    empty = "    # Your code here\n    pass\n```"
+    _, draft, model = written(root, "Implement `area` in pkg/shapes.py", empty, AREA)
+    assert len(model.seen) == 2 and draft.passed
+    asked = model.seen[1][1].text
+    assert "body is still missing" in asked and "Your code here" not in asked
+
+
+def test_the_same_question_is_answered_otherwise(root: Path) -> None:
+    same = "def scaled(value, factor):\n    return value * factor\n```"
+    _, draft, model = written(
+        root, "Make `scaled` in pkg/base.py faster", same, hits=hits_in("pkg/base.py"), rounds=4
+    )
+    assert not draft.edits
+    prompts = [[message.text for message in messages] for messages in model.seen]
+    assert prompts[1] == prompts[2] == prompts[3]
+    # What came back as it was is not shown once more, and from the third time on the answer is sampled.
+    assert "You tried this before" not in prompts[1][1] and "came back as it was" in prompts[1][1]
+    assert [options.get("temperature", 0) > 0 for options in model.options] == [False, False, True, True]
+    assert model.options[2]["seed"] != model.options[3]["seed"]
+
+
 def test_code_that_comes_back_unchanged_is_asked_for_again_and_then_told(root: Path) -> None:
     same = 'def area(radius):\n    """The area of a circle."""\n    raise NotImplementedError\n```'
     _, draft, model = written(root, "Implement `area`", same, rounds=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chains.writing.choosing import Target
@@ -13,6 +14,7 @@ from chains.writing.prompts import Attempt, draft_messages
 from chains.writing.regions import regions_of, scope_of
 from chains.writing.replies import Fence, margin_of, without_margin
 from chains.writing.speaking import Speaker
+from chains.writing.stubs import Stub, stub_of, wants_body
 from chains.writing.types import WriteSettings
 from indexers.languages import language_of
 from indexers.redact import redact
@@ -66,22 +68,41 @@ class Drafter:
         shown, scope = self._shown(files, target)
         if attempt is not None and not self._local:
             # What a linter or a test says of a file may quote it.
-            attempt = Attempt(attempt.code, tuple(_redacted(problem) for problem in attempt.problems))
-        fence = Fence.around(shown + (attempt.code if attempt else ""), _fence_language(target.path, shown))
-        messages = draft_messages(self._request, sources, target, shown, fence, scope=scope, attempt=attempt)
+            attempt = replace(attempt, problems=tuple(_redacted(problem) for problem in attempt.problems))
+        language = _fence_language(target.path, shown)
+        if attempt is not None and stub_of(attempt.code, language):
+            attempt = replace(attempt, code="")
+        fence = Fence.around(shown + (attempt.code if attempt else ""), language)
+        stub = self._stub(target, shown, language, attempt)
+        messages = draft_messages(
+            self._request, sources, target, shown, fence, scope=scope, stub=stub, attempt=attempt
+        )
         limit = self._settings.max_tokens
         if target.kind is Kind.REPLACE:
             limit = min(limit, _GROWTH * self._model.count_tokens(shown) + _ROOM)
         # What is rewritten stands in the prompt: as a draft it makes the writing faster, and never another.
         long = target.region is not None and target.region.length >= _LONG and target.kind is Kind.REPLACE
         reply, finish = self._speaker.say(stage, messages, fence.grammar(), limit, fence, draft=long)
+        code = fence.body(reply)
+        # Some servers begin an answer anew instead of going on with it.
+        if stub and code.lstrip("\n")[:1].isspace():
+            code = stub.head + code
         if finish == "length":
-            return fence.body(reply), [f"It was cut off after {limit} tokens: write less."]
+            return code, [f"It was cut off after {limit} tokens: write less."]
         if finish == "loop":
-            return fence.body(reply), ["It repeats the same lines over and over."]
-        if not fence.body(reply).strip() and not self._removes:
+            return code, ["It repeats the same lines over and over."]
+        if not code.strip() and not self._removes:
             return "", ["Nothing was written."]
-        return fence.body(reply), []
+        if stub and stub_of(code, language):
+            return code, ["The body is still missing: write what the function has to do."]
+        return code, []
+
+    def _stub(self, target: Target, shown: str, language: str, attempt: Attempt | None) -> Stub | None:
+        """The function to fill, where the request is about that, or where one came back as empty as it was."""
+        if target.kind is not Kind.REPLACE:
+            return None
+        came_back = attempt is not None and not attempt.code
+        return stub_of(shown, language) if came_back or wants_body(self._request) else None
 
     def _shown(self, files: Mapping[str, FileState], target: Target) -> tuple[str, str]:
         region = target.region

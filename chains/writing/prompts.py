@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from chains.types import Source
+    from chains.writing.stubs import Stub
 
 _CHANGE = (
     "Write these lines anew so that the task is done. Keep what need not change, names and comments too. Answer with "
     "one fenced block that holds all of these lines, changed, and nothing else."
+)
+_FILL = (
+    "The body of this function is missing. Write it so that the task is done. Answer with one fenced block that holds "
+    "the whole function, and nothing else."
 )
 _ADD = (
     "Write the new code that comes right after these lines. Answer with one fenced block that holds only the new code, "
@@ -29,7 +34,7 @@ _CREATE = "Write the whole new file {path}. Answer with one fenced block that ho
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What was written for a target before, and what was wrong with it."""
+    """What was written for a target before, empty where it was what there had been, and what was wrong with it."""
 
     code: str
     problems: tuple[str, ...]
@@ -61,27 +66,30 @@ def draft_messages(
     fence: Fence,
     *,
     scope: str = "",
+    stub: Stub | None = None,
     attempt: Attempt | None = None,
 ) -> list[BaseMessage]:
     """Asks for the code of one target; the answer is made to begin with the fence's opening line.
 
     :param shown: the lines that are to change, or that the new code follows, without their margin.
     :param scope: the first line of what they lie in.
+    :param stub: they are a function without a body, whose head the answer is made to begin with.
     """
     parts = [f"Task: {request}\n"]
     if target.region is not None:
         inside = f", inside `{scope}`" if scope else ""
         region = target.region
         parts.append(f"These are lines {region.start_line}-{region.end_line} of {region.path}{inside}:")
-        parts.append(fence.block(shown))
-    parts.append(
-        {Kind.REPLACE: _CHANGE, Kind.INSERT: _ADD}.get(target.kind, _CREATE.format(path=target.path))
-    )
+        parts.append(fence.block(stub.known if stub else shown))
+    wanted = {Kind.REPLACE: _FILL if stub else _CHANGE, Kind.INSERT: _ADD}
+    parts.append(wanted.get(target.kind, _CREATE.format(path=target.path)))
     if attempt is not None:
         problems = "\n".join(f"- {problem}" for problem in attempt.problems)
-        parts.append(f"\nYou tried this before:\n{fence.block(attempt.code)}\nIt is wrong:\n{problems}\n")
+        # What came back as it was is not shown again: it would be copied again.
+        tried = f"You tried this before:\n{fence.block(attempt.code)}\n" if attempt.code else ""
+        parts.append(f"\n{tried}It is wrong:\n{problems}\n")
         parts.append("Write it again, and right.")
-    return _messages(sources, "\n".join(parts), fence.opening)
+    return _messages(sources, "\n".join(parts), fence.opening + (stub.head if stub else ""))
 
 
 def _messages(sources: Sequence[Source], text: str, opening: str) -> list[BaseMessage]:

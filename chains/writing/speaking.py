@@ -13,6 +13,8 @@ from chains.writing.types import Exchange
 from indexers.types import Progress
 
 _LOOP_LINES, _LOOPS = 3, 8
+# How freely a model answers what it was asked before.
+_AGAIN = 0.8
 
 
 class Speaker:
@@ -39,6 +41,11 @@ class Speaker:
         usage: Mapping[str, Any] = {}
         first = 0.0
         options: dict[str, Any] = {"grammar": grammar, "max_tokens": limit}
+        prompt = _words(messages)
+        again = sum(exchange.prompt == prompt for exchange in self.exchanges)
+        if again:
+            # The likeliest answer to the same words would be the same answer.
+            options |= {"temperature": _AGAIN, "seed": again}
         if draft and isinstance(getattr(self._model, "draft", None), str):
             options["draft"] = "prompt"
         with closed_after(self._model.stream(list(messages), **options)) as writing:
@@ -55,13 +62,13 @@ class Speaker:
         reply = "".join(pieces)
         if fence is not None and fence.closes(reply):
             finish = "stop"
-        self._count(stage, messages, reply, usage, finish, first, len(pieces), time.monotonic() - began)
+        self._count(stage, prompt, reply, usage, finish, first, len(pieces), time.monotonic() - began)
         return reply, finish
 
     def _count(
         self,
         stage: str,
-        messages: Sequence[Any],
+        prompt: str,
         reply: str,
         usage: Mapping[str, Any],
         finish: str,
@@ -87,8 +94,11 @@ class Speaker:
             total.seconds + own.seconds,
             own.finish_reason,
         )
-        prompt = "\n\n".join(f"<{message.type}>\n{message.text}" for message in messages)
         self.exchanges.append(Exchange(stage, prompt, reply, own))
+
+
+def _words(messages: Sequence[Any]) -> str:
+    return "\n\n".join(f"<{message.type}>\n{message.text}" for message in messages)
 
 
 def loops(text: str) -> bool:
