@@ -495,12 +495,16 @@ class Agent:
         max_tokens: int | None = None,
     ) -> Iterator[str | Answer]:
         """Pieces of new code made of what the repository has, then the `Answer` that cites each symbol it reuses."""
-        from agent import writing
+        from agent import new_code
 
-        settings = writing.write_settings(
-            self.workspace, context_tokens=context_tokens, max_tokens=max_tokens
+        yield from new_code.stream(
+            self.workspace,
+            self.model,
+            request,
+            only=only,
+            context_tokens=context_tokens,
+            max_tokens=max_tokens,
         )
-        yield from writing.new_code(self.workspace, self.model, request, settings, only=only)
 
     def commit_message(self, *, context_tokens: int | None = None) -> CommitMessage:
         """The subject of a commit message for what is staged, in the style of the last commits."""

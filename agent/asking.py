@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent import trails, warming
 from agent.loading import Background
+from chains.search.query import asks_for_code
 from chains.types import Answer, Question, Retrieved, Source, Step, Turn
 from indexers.errors import AgentError, UsageError
 from indexers.filters import EVERYTHING, Filter
@@ -46,7 +47,23 @@ def stream(
     context_tokens: int | None = None,
     max_tokens: int | None = None,
 ) -> Iterator[str | Answer]:
-    """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model."""
+    """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model.
+
+    What asks for code that is not there yet is answered with a block of it, made of what the repository has.
+    """
+    if not history and asks_for_code(question):
+        from agent import new_code
+
+        yield from new_code.stream(
+            workspace,
+            model,
+            question,
+            only=only,
+            context_tokens=context_tokens,
+            max_tokens=max_tokens,
+            fenced=True,
+        )
+        return
     settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     # Whoever reads ahead rests from here on: loading and searching too need the cores.
     with warming.asking(workspace.directory):
@@ -141,6 +158,12 @@ def prompt(
     max_tokens: int | None = None,
 ) -> str:
     """The prompt as the model would read it, control tokens shown, without running the model."""
+    if not history and asks_for_code(question):
+        from agent import new_code
+
+        return new_code.prompt(
+            workspace, model, question, only=only, context_tokens=context_tokens, max_tokens=max_tokens
+        )
     settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     prepared = _prepare(workspace, model, question, history, settings, only)
     if isinstance(prepared, Answer):

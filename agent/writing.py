@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from agent.config import user_environment
 from agent.loading import Background
 from agent.paths import edits_dir, edits_place
 from chains.search.query import STOP_WORDS
-from chains.types import Answer, Source, Usage
+from chains.types import Source, Usage
 from chains.writing.apply import apply, recover, undo
 from chains.writing.diffs import unified_diff
 from chains.writing.edits import Edit, FileChange
@@ -224,48 +223,3 @@ def _tell_what_is_under_way(workspace: Workspace) -> None:
 def _told(found: Sequence[Concern]) -> str:
     listed = "; ".join(f"{concern.path} ({concern.reason})" for concern in found)
     return f"This needs a yes of its own, for what it does later: {listed}."
-
-
-def new_code(
-    workspace: Workspace,
-    model: ChosenModel,
-    request: str,
-    settings: WriteSettings,
-    *,
-    only: Filter = EVERYTHING,
-) -> Iterator[str | Answer]:
-    """Pieces of new code, then the answer that cites what it reuses; see `chains.generate.new_code`."""
-    if not request.strip():
-        raise UsageError("The request is empty.", 'Say what to write: agent write --new "a helper that ..."')
-    workspace.refresh()
-    loading = Background(model.llm.load)
-    workspace.ready_embedder(download=True)
-    from chains import generate
-
-    with workspace.guarded():
-        hits, about = material_of(workspace, only).search(request)
-        loading.wait()
-        hits = [hit for hit in hits if about and only.admits(hit.path, hit.language)]
-        language = _language_of(request, hits)
-        for item in generate.new_code(
-            request,
-            hits,
-            model.llm,
-            language=language,
-            context_tokens=settings.context_tokens,
-            max_tokens=settings.max_tokens,
-            definitions_of=workspace.names().definitions_of,
-        ):
-            if isinstance(item, Answer):
-                yield replace(item, model=model.label(), index=workspace.freshness())
-            else:
-                yield item
-    workspace.go_on_behind()
-
-
-def _language_of(request: str, hits: Sequence[Hit]) -> str:
-    """The language that a request names, else the one of most of what was found."""
-    words = {word.lower() for word in request.replace(",", " ").split()}
-    names = Counter(hit.language for hit in hits if hit.language not in ("", "text", "markdown"))
-    named = [name for name in names if name in words]
-    return named[0] if named else names.most_common(1)[0][0] if names else "python"

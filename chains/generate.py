@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chains.context import pack
 from chains.prompts import prompt_text
-from chains.types import Answer, Citation, Usage
+from chains.types import Answer, Citation, Context, Usage
 from chains.writing.replies import Fence
 
 if TYPE_CHECKING:
@@ -36,6 +37,22 @@ def new_code_messages(request: str, sources: Sequence[Source], fence: Fence) -> 
     return [SystemMessage(prompt_text("write_new")), HumanMessage(content=blocks), AIMessage(fence.opening)]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a model is asked for new code with: the messages, the sources in them, and the fence it answers in."""
+
+    said: Sequence[BaseMessage]
+    context: Context
+    fence: Fence
+
+
+def asked(request: str, hits: Sequence[Hit], model: Any, language: str, context_tokens: int) -> Asked:
+    """The sources that fit, and the conversation about them."""
+    context = pack(hits, context_tokens, model.count_tokens)
+    fence = Fence(language=language if language.isalnum() and language != "text" else "")
+    return Asked(new_code_messages(request, context.sources, fence), context, fence)
+
+
 def new_code(
     request: str,
     hits: Sequence[Hit],
@@ -45,18 +62,22 @@ def new_code(
     context_tokens: int,
     max_tokens: int,
     definitions_of: Callable[[str], Sequence[Place]],
+    fenced: bool = False,
 ) -> Iterator[str | Answer]:
     """Pieces of code as they are written, then the answer that cites each definition of the repository it reuses.
 
     A grammar holds the model to one block, so that all of the text is code. Closing the iterator stops the model.
+
+    :param fenced: the text is Markdown: the code between the lines of its block.
     """
     started = time.monotonic()
-    context = pack(hits, context_tokens, model.count_tokens)
-    fence = Fence(language=language if language.isalnum() and language != "text" else "")
-    messages = new_code_messages(request, context.sources, fence)
+    wanted = asked(request, hits, model, language, context_tokens)
+    fence, sources = wanted.fence, wanted.context.sources
     written, shown, first, finish = "", 0, 0.0, ""
     usage: dict[str, Any] = {}
-    for chunk in model.stream(messages, grammar=fence.grammar(), max_tokens=max_tokens):
+    if fenced:
+        yield fence.opening
+    for chunk in model.stream(wanted.said, grammar=fence.grammar(), max_tokens=max_tokens):
         if chunk.text:
             first = first or time.monotonic() - started
             written += chunk.text
@@ -69,15 +90,16 @@ def new_code(
         usage = dict(chunk.usage_metadata or usage)
         finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
     code = fence.body(written)
-    if len(code) > shown:
-        yield code[shown:]
+    closing = fence.block(code)[len(fence.opening) + len(code) :] if fenced else ""
+    if code[shown:] + closing:
+        yield code[shown:] + closing
     cached = int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0)
     tokens = int(usage.get("input_tokens", 0)), cached, int(usage.get("output_tokens", 0))
     yield Answer(
-        code,
-        citations=reused(code, context.sources, definitions_of),
-        sources=context.sources,
-        dropped=context.dropped,
+        fence.block(code) if fenced else code,
+        citations=reused(code, sources, definitions_of),
+        sources=sources,
+        dropped=wanted.context.dropped,
         usage=Usage(*tokens, round(first, 3), round(time.monotonic() - started, 3), finish),
     )
 

@@ -275,7 +275,9 @@ class _Machine:
 
     def _checked(self, made: Composed, places: Places, *, tried: bool) -> tuple[Composed, list[Check]]:
         def judge(changes: Sequence[FileChange]) -> list[Check]:
-            return static_checks(changes, self._material.has_name, removes=places.loses)
+            return static_checks(
+                changes, self._material.has_name, defines=self._material.sees, removes=places.loses
+            )
 
         checks = judge(made.changes)
         if not tried or any(check.failed for check in checks):

@@ -22,6 +22,7 @@ from agent.config import load_settings
 from agent.output import Output
 from agent.paths import edits_dir
 from agent.writing import ChecksFailed, Proposal
+from chains.search.query import asks_for_code
 from chains.types import Answer
 from chains.writing.apply import ChangedError
 from chains.writing.edits import Edit, Kind
@@ -196,6 +197,38 @@ def test_new_code_cites_what_it_reuses(root: Path) -> None:
             "```"
         )
         assert [(place.label, place.verified) for place in answer.citations] == [("src/pause.py:4-5", True)]
+
+
+def test_a_question_that_wants_code_is_answered_with_a_block_of_it(root: Path) -> None:
+    code = "from src.pause import pause\n\n\ndef nap():\n    pause(60)\n"
+    with opened(root, f"{code}```") as agent:
+        question = "Write a function nap that does pause for a minute"
+        *pieces, answer = agent.stream(question)
+        assert isinstance(answer, Answer)
+        assert "".join(map(str, pieces)) == answer.text == f"```python\n{code}```\n"
+        assert [(place.label, place.verified) for place in answer.citations] == [("src/pause.py:4-5", True)]
+        assert agent.ask("What does pause do?").text != answer.text
+
+
+@pytest.mark.parametrize(
+    ("question", "wanted"),
+    [
+        ("Write a function that parses dates", True),
+        ("please write me a small helper script for backups", True),
+        ("can you implement an async context manager for sessions?", True),
+        ("Generate unit tests for `Session.send`", True),
+        ("Write tests for Session.send", True),
+        ("create a pytest fixture", True),
+        ("Where is the function that parses dates?", False),
+        ("Write the function `load` in a.py anew", False),
+        ("How do I write a plugin class?", False),
+        ("Write a summary of the session module", False),
+        ("create a class diagram", False),
+        ("What functions write a file?", False),
+    ],
+)
+def test_which_questions_want_code(question: str, wanted: bool) -> None:
+    assert asks_for_code(question) is wanted
 
 
 def test_a_notebook_shows_the_diff_fenced(root: Path) -> None:

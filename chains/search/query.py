@@ -25,6 +25,15 @@ _LONG_QUERY = 400
 # A member named by its owner inside a sentence: res.redirect, z.pipe, absl::StrCat, Router#call.
 _MEMBER = re.compile(r"(?<![\w.])[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)([A-Za-z_$][\w$]+))+")
 
+# An imperative, something that is not there yet ("a", never "the"), and a word for code.
+_CODE_WANTED = re.compile(
+    r"\s*(?:(?:please|kindly|can you|could you|i (?:need|want) you to|help me(?: to)?)[\s,]+)*"
+    r"(?:write|implement|code|generate|create|draft)\s+(?:me\s+|us\s+)?(?:(?:a|an|another|some)\s+|(?=(?:unit\s+)?tests?\b|code\b))"
+    r"(?:[\w`'.-]+\s+){0,4}?`?(?:function|method|class|helper|script|decorator|snippet|tests?|code|generator|iterator"
+    r"|wrapper|fixture|context manager|middleware|handler|endpoint|subcommand|command)\b(?!\s+(?:diagram|review))",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -92,3 +101,8 @@ def looks_like_code(word: str) -> bool:
         and any(c.islower() for c in word)
         and any(c.isupper() for c in word[1:])
     )
+
+
+def asks_for_code(question: str) -> bool:
+    """Whether a question is no question, but wants code written that is not there yet."""
+    return _CODE_WANTED.match(question) is not None

@@ -9,12 +9,14 @@ import symtable
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from chains.writing.edits import FileChange, FileState, Text
 from chains.writing.types import Check
+from chains.writing.undeclared import LANGUAGES, undeclared
 from indexers.definitions import from_tree
 from indexers.errors import AgentError
 from indexers.languages import language_of
@@ -28,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PARSES, NAMES, KEEPS = "parses", "names exist", "keeps definitions"
+PARSES, NAMES, CALLS, KEEPS = "parses", "names exist", "calls what is declared", "keeps definitions"
 _MOST_TOLD = 5
 _MOST_NODES = 200_000
 
@@ -37,24 +39,56 @@ def static_checks(
     changes: Sequence[FileChange],
     exists: Callable[[str, str], bool] | None = None,
     *,
+    defines: Callable[[str, str], bool] = lambda path, name: True,
     removes: bool = False,
 ) -> list[Check]:
     """Every check that needs no process, over all files.
 
-    :param removes: something was to be removed or to get another name, so that definitions may go.
     :param exists: whether a module of the repository has a name: (path of the importing file, "module:name").
+    :param defines: whether the repository defines a name where a file sees it without importing it: (path, name).
+    :param removes: something was to be removed or to get another name, so that definitions may go.
     """
     parsed = [problem for change in changes for problem in _worse(change)]
-    missing = [problem for change in changes for problem in new_undefined(change)]
-    if exists is not None:
-        made = _made(changes)
-        missing += [problem for change in changes for problem in _imports_nothing(change, exists, made)]
     lost = [] if removes else _lost(changes)
     return [
         Check(PARSES, not parsed, "; ".join(parsed[:_MOST_TOLD])),
-        Check(NAMES, not missing, "; ".join(missing[:_MOST_TOLD])),
+        *_names(changes, exists, defines),
         Check(KEEPS, not lost, "; ".join(lost[:_MOST_TOLD])),
     ]
+
+
+def _names(
+    changes: Sequence[FileChange],
+    exists: Callable[[str, str], bool] | None,
+    defines: Callable[[str, str], bool],
+) -> Iterator[Check]:
+    """Whether names exist: in Python all of them; elsewhere a hint about calls, of which nobody can be sure."""
+    languages = {change: _language_of(change) for change in changes}
+    if "python" in languages.values():
+        missing = [problem for change in changes for problem in new_undefined(change)]
+        if exists is not None:
+            made = _made(changes)
+            missing += [problem for change in changes for problem in _imports_nothing(change, exists, made)]
+        yield Check(NAMES, not missing, "; ".join(missing[:_MOST_TOLD]))
+    others = [change for change, language in languages.items() if language in LANGUAGES]
+    strange = [
+        f"{change.path}: nothing seems to declare {name!r}"
+        for change in others
+        for name in undeclared(
+            text_in(change.before) or "",
+            text_in(change.after) or "",
+            change.path,
+            languages[change],
+            partial(defines, change.path),
+        )
+    ]
+    if others:
+        yield Check(CALLS, None if strange else True, "; ".join(strange[:_MOST_TOLD]), required=False)
+
+
+def _language_of(change: FileChange) -> str:
+    after = text_in(change.after)
+    return language_of(change.path, after[:200].split("\n", 1)[0]) if after is not None else ""
 
 
 def text_in(state: FileState | None) -> str | None:

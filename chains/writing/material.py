@@ -64,6 +64,15 @@ class Material:
                 found.update(dict.fromkeys(place.path for place in places))
         return list(found)
 
+    def sees(self, path: str, name: str) -> bool:
+        """Whether a file has a name of this repository without importing it: in Go, of its own directory."""
+        if self.relations is None:
+            return True
+        here = path.rpartition("/")[0]
+        return path.endswith(".go") and any(
+            place.path.rpartition("/")[0] == here for place in self.relations.definitions_of(name)
+        )
+
     def has_name(self, path: str, item: str) -> bool:
         """Whether a module of this repository has a name, given as "module:name" by the file at `path`.
 
