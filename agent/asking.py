@@ -54,15 +54,16 @@ def stream(
     if not history and asks_for_code(question):
         from agent import new_code
 
-        yield from new_code.stream(
-            workspace,
-            model,
-            question,
-            only=only,
-            context_tokens=context_tokens,
-            max_tokens=max_tokens,
-            fenced=True,
-        )
+        with warming.asking(workspace.directory):
+            yield from new_code.stream(
+                workspace,
+                model,
+                question,
+                only=only,
+                context_tokens=context_tokens,
+                max_tokens=max_tokens,
+                fenced=True,
+            )
         return
     settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     # Whoever reads ahead rests from here on: loading and searching too need the cores.

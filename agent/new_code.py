@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from agent.chosen_model import ChosenModel
     from agent.workspace import Workspace
     from indexers.types import Hit
+
+
+_SHORT = {"shell": "bash", "js": "javascript", "ts": "typescript", "c++": "cpp", "golang": "go"}
+_IN = re.compile(
+    r"(?:\bin\s+|(?<![\w+#]))(python|bash|shell|javascript|js|typescript|ts|go|golang|rust|ruby|java|kotlin|php|sql|lua"
+    r"|perl|swift|scala|c\+\+|c)(?=\s+(?:functions?|class|methods?|script|code|helper|program|module|snippet|tests?"
+    r"|query|struct|trait|package)\b|[,.]|\s*$)",
+    re.IGNORECASE,
+)
 
 
 def stream(
@@ -75,15 +85,16 @@ def _found(workspace: Workspace, model: ChosenModel, request: str, only: Filter)
     loading = Background(model.llm.load)
     workspace.ready_embedder(download=True)
     with workspace.guarded():
-        hits, about = writing.material_of(workspace, only).search(request)
+        hits, about = writing.sought(workspace, request, only)
     loading.wait()
     hits = [hit for hit in hits if about and only.admits(hit.path, hit.language)]
     return hits, _language_of(request, hits)
 
 
 def _language_of(request: str, hits: Sequence[Hit]) -> str:
-    """The language that a request names, else the one of most of what was found."""
-    words = {word.lower() for word in request.replace(",", " ").split()}
+    """The language that a request names right before what it wants, else the one of most of what was found."""
+    named = _IN.search(request)
+    if named:
+        return _SHORT.get(named[1].lower(), named[1].lower())
     names = Counter(hit.language for hit in hits if hit.language not in ("", "text", "markdown"))
-    named = [name for name in names if name in words]
-    return named[0] if named else names.most_common(1)[0][0] if names else "python"
+    return names.most_common(1)[0][0] if names else "python"

@@ -169,15 +169,21 @@ def writing(
 
 def material_of(workspace: Workspace, only: Filter) -> Material:
     """What the machine reads of this workspace."""
-    from chains.search.reading import read_for
     from chains.writing.material import Material
 
     def search(query: str) -> tuple[Sequence[Hit], bool]:
-        # Lines that are to be changed must be seen.
-        reading = read_for(query, workspace.search(), workspace.names(), briefs=False)
-        return reading.hits, reading.relevant or shares_words(query, reading.hits)
+        # From everywhere: what may not be changed may be used.
+        return sought(workspace, query)
 
     return Material(workspace.repository, search, workspace.names(), only, user_environment())
+
+
+def sought(workspace: Workspace, query: str, only: Filter = EVERYTHING) -> tuple[Sequence[Hit], bool]:
+    """What a request is to be written with, whole, and whether it is about that at all."""
+    from chains.search.reading import read_for
+
+    reading = read_for(query, workspace.search(only), workspace.names(), briefs=False)
+    return reading.hits, reading.relevant or shares_words(query, reading.hits)
 
 
 def shares_words(request: str, hits: Sequence[Hit]) -> bool:

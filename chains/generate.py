@@ -12,6 +12,8 @@ from chains.context import pack
 from chains.prompts import prompt_text
 from chains.types import Answer, Citation, Context, Usage
 from chains.writing.replies import Fence
+from indexers.references import read_text
+from indexers.resolve import last_part
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from indexers.types import Hit, Place
 
 _NAME = re.compile(r"[A-Za-z_]\w{2,}")
-_MOST_CITED = 12
+_FROM = re.compile(r"^\s*from\s+([.\w]+)\s+import\s+\(?([^()#]+?)\)?\s*$", re.MULTILINE)
+NOTHING_WRITTEN = "The model wrote no code.\n"
+_MOST_CITED, _SHORTEST = 12, 2
 
 
 def new_code_messages(request: str, sources: Sequence[Source], fence: Fence) -> list[BaseMessage]:
@@ -49,7 +53,8 @@ class Asked:
 def asked(request: str, hits: Sequence[Hit], model: Any, language: str, context_tokens: int) -> Asked:
     """The sources that fit, and the conversation about them."""
     context = pack(hits, context_tokens, model.count_tokens)
-    fence = Fence(language=language if language.isalnum() and language != "text" else "")
+    texts = "\n".join((request, *(hit.text for hit in hits)))
+    fence = Fence.around(texts, language if language.isalnum() and language != "text" else "")
     return Asked(new_code_messages(request, context.sources, fence), context, fence)
 
 
@@ -75,8 +80,7 @@ def new_code(
     fence, sources = wanted.fence, wanted.context.sources
     written, shown, first, finish = "", 0, 0.0, ""
     usage: dict[str, Any] = {}
-    if fenced:
-        yield fence.opening
+    opening = fence.opening if fenced else ""
     for chunk in model.stream(wanted.said, grammar=fence.grammar(), max_tokens=max_tokens):
         if chunk.text:
             first = first or time.monotonic() - started
@@ -84,20 +88,20 @@ def new_code(
             # Whole lines: the last one may be the beginning of the closing marks.
             body = fence.body(written)
             ready = len(body) if fence.closes(written) else body.rfind("\n") + 1
-            if ready > shown:
-                yield body[shown:ready]
+            if body[:ready].strip() and ready > shown:
+                yield (opening if not shown else "") + body[shown:ready]
                 shown = ready
         usage = dict(chunk.usage_metadata or usage)
         finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
     code = fence.body(written)
-    closing = fence.block(code)[len(fence.opening) + len(code) :] if fenced else ""
-    if code[shown:] + closing:
-        yield code[shown:] + closing
+    text = (fence.block(code) if code.strip() else NOTHING_WRITTEN) if fenced else code
+    if rest := text[len(opening) + shown if shown else 0 :]:
+        yield rest
     cached = int((usage.get("input_token_details") or {}).get("cache_read", 0) or 0)
     tokens = int(usage.get("input_tokens", 0)), cached, int(usage.get("output_tokens", 0))
     yield Answer(
-        fence.block(code) if fenced else code,
-        citations=reused(code, sources, definitions_of),
+        text,
+        citations=reused(code, sources, definitions_of, language),
         sources=sources,
         dropped=wanted.context.dropped,
         usage=Usage(*tokens, round(first, 3), round(time.monotonic() - started, 3), finish),
@@ -105,25 +109,49 @@ def new_code(
 
 
 def reused(
-    code: str, sources: Sequence[Source], definitions_of: Callable[[str], Sequence[Place]]
+    code: str, sources: Sequence[Source], definitions_of: Callable[[str], Sequence[Place]], language: str = ""
 ) -> tuple[Citation, ...]:
     """The definitions of the repository whose names code uses, of those that it was shown; each verified by the index.
 
-    A name that several places define is cited where a source shows it, and not at all where none or several do.
+    A name that several places define is cited where a source shows it, and not at all where none or several do; nor is
+    one that the code imports from elsewhere.
     """
     text = "\n".join(source.text for source in sources)
-    own = set(re.findall(r"(?:def|class|function|func|fn|type|struct)\s+(\w+)", code))
+    own, used = _names(code, language)
+    modules = {name: module for module, names in _FROM.findall(code) for name in _NAME.findall(names)}
     found: dict[str, Citation] = {}
-    for name in dict.fromkeys(_NAME.findall(code)):
-        if name in own or name in found or not re.search(rf"\b{name}\b", text) or len(found) >= _MOST_CITED:
+    for name in used:
+        if name in own or name in found or not _stands(name, text) or len(found) >= _MOST_CITED:
             continue
         places = [place for place in definitions_of(name) if place.kind != "section" and place.name == name]
+        if name in modules:
+            last = modules[name].rstrip(".").rpartition(".")[2]
+            places = [place for place in places if not last or last in re.split(r"[/.]", place.path)]
         shown = [place for place in places if any(_shows(source, place) for source in sources)]
         place = shown[0] if len(shown) == 1 else places[0] if len(places) == 1 else None
         if place is not None:
             reason = f"{name} is defined there"
-            found[name] = Citation(place.path, place.start_line, place.end_line, True, reason)
+            found[name] = Citation(place.path, place.start_line, place.end_line, True, reason, name)
     return tuple(found.values())
+
+
+def _stands(name: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _names(code: str, language: str) -> tuple[set[str], list[str]]:
+    """What code defines, and what it uses: by its grammar, which knows strings and comments, else all words."""
+    facts = read_text(code, language)
+    own = {last_part(item.name) for item in facts.defined}
+    if facts.references:
+        lines: dict[str, int] = {}
+        for item in facts.references:
+            lines[item.name] = min(item.lines[0], lines.get(item.name, item.lines[0]))
+        return own, sorted(
+            (name for name in lines if len(name) > _SHORTEST), key=lambda name: (lines[name], name)
+        )
+    own |= set(re.findall(r"(?:def|class|function|func|fn|type|struct)\s+(\w+)", code))
+    return own, list(dict.fromkeys(_NAME.findall(code)))
 
 
 def _shows(source: Source, place: Place) -> bool:

@@ -86,7 +86,7 @@ class Citation:
     """A place in the repository that the answer names, and whether what was said of it stands there.
 
     `verified` is true when the identifiers and quotes that the sentence attributes to the place stand there.
-    `reason` says what was found, or what was not.
+    `reason` says what was found, or what was not; `symbol` is the definition that new code reuses, else empty.
     """
 
     path: str
@@ -94,6 +94,7 @@ class Citation:
     end_line: int
     verified: bool
     reason: str = ""
+    symbol: str = ""
 
     @property
     def label(self) -> str:

@@ -436,3 +436,192 @@ def test_texts_made_to_be_slow_are_not() -> None:
     list(first(diff("a.py", "", "x = 'a\u00adb'\n" * 2_000)))
     list(second(diff("a.py", "", "breakpoint()\n" * 2_000)))
     assert time.process_time() - started < 20
+
+
+# -- what belongs to somebody else ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "user", "text"),
+    [
+        # A default export has the name that its importer gives it.
+        (
+            "a.js",
+            "export default function Foo(a) {}\n",
+            "export default function Bar(a) {}\n",
+            "b.js",
+            "import Foo from './a';\nFoo(1);\n",
+        ),
+        (
+            "a.js",
+            "export default function Foo(a) {}\n",
+            "export default memo((a) => 1);\n",
+            "b.js",
+            "import Foo from './a';\nFoo(1);\n",
+        ),
+        # The language's own packages, and other people's.
+        (
+            "internal/errors/e.go",
+            "package errors\nfunc New(a string) {}\n",
+            "package errors\nfunc New(a string, b int) {}\n",
+            "cmd/m.go",
+            'package main\nimport "errors"\nfunc m() { errors.New("x") }\n',
+        ),
+        (
+            "store/log.go",
+            "package store\nfunc Print(a int) {}\n",
+            "package store\n",
+            "m.go",
+            'package main\nimport "log"\nfunc m() { log.Print(1) }\n',
+        ),
+        (
+            "src/fs.rs",
+            "pub fn read_all(a: &str) {}\n",
+            "pub fn read_all(a: &str, b: u8) {}\n",
+            "src/b.rs",
+            'fn m() { std::fs::read_all("x"); }\n',
+        ),
+        (
+            "a.cpp",
+            "int format(int a) { return 1; }\n",
+            "int format(int a, int b) { return 1; }\n",
+            "b.cpp",
+            "int m() { return std::format(1); }\n",
+        ),
+        ("lib/json.rb", "def parse(a)\nend\n", "def parse(a, b)\nend\n", "b.rb", "x.json.parse(1)\n"),
+        (
+            "p/Config.java",
+            "package p;\nclass Config {\n Config(String a) {}\n}\n",
+            "package p;\nclass Config {\n Config(String a, int b) {}\n}\n",
+            "q/B.java",
+            "import com.lib.Config;\nclass B { Object x = new Config(1); }\n",
+        ),
+        (
+            "Request.php",
+            "<?php\nnamespace App;\nclass Request {\n function __construct($a) {}\n}\n",
+            "<?php\nnamespace App;\nclass Request {\n function __construct($a, $b) {}\n}\n",
+            "b.php",
+            "<?php\nuse GuzzleHttp\\Request;\nnew Request(1);\n",
+        ),
+        (
+            "src/utils/debounce.ts",
+            "export function debounce(a: X) {}\n",
+            "export function debounce(a: X, b: Y) {}\n",
+            "b.ts",
+            "import debounce from 'debounce';\ndebounce('1');\n",
+        ),
+        (
+            "src/utils/retry.py",
+            "def retry(a):\n    pass\n",
+            "def retry(a, b):\n    pass\n",
+            "b.py",
+            "from retry import retry\nretry(1)\n",
+        ),
+        # Names that every object has.
+        (
+            "A.java",
+            'class A {\n public String toString() { return ""; }\n}\n',
+            "class A {\n}\n",
+            "B.java",
+            "class B { String x(Object o) { return o.toString(); } }\n",
+        ),
+        (
+            "a.rs",
+            "impl A {\n pub fn from_str(a: &str) {}\n}\n",
+            "impl A {\n}\n",
+            "b.rs",
+            "use crate::a::A;\nfn m() { serde_json::from_str(1); }\n",
+        ),
+        (
+            "a.rs",
+            "impl A {\n pub fn with_room(a: u8) {}\n}\n",
+            "impl A {\n}\n",
+            "b.rs",
+            "use crate::a::A;\nfn m() { Vec::with_room(1); }\n",
+        ),
+        # Removed, and still there by other means.
+        (
+            "a.rb",
+            "class A\n  def full_name\n  end\nend\n",
+            "class A\n  attr_reader :full_name\nend\n",
+            "b.rb",
+            "user.full_name\n",
+        ),
+        (
+            "a.py",
+            "class A:\n    def run_it(self):\n        pass\n",
+            "class A:\n    run_it = partialmethod(go, 1)\n",
+            "b.py",
+            "from a import A\nA().run_it()\n",
+        ),
+        (
+            "a.ts",
+            "class A extends Base {\n onLoad() {}\n go() { this.onLoad(); }\n}\n",
+            "class A extends Base {\n go() { this.onLoad(); }\n}\n",
+            "b.ts",
+            "import { A } from './a';\n",
+        ),
+        (
+            "a.js",
+            "function get() {}\nmodule.exports = { get };\n",
+            "module.exports = { get: require('lib').get };\n",
+            "b.js",
+            "const { get } = require('./a');\nget();\n",
+        ),
+        (
+            "a.py",
+            "def old_name():\n    pass\n",
+            "def __getattr__(name):\n    return 1\n",
+            "b.py",
+            "from a import old_name\nold_name()\n",
+        ),
+        # Something else of that name.
+        (
+            "a.go",
+            "package a\nfunc run(s string) {}\n",
+            "package a\n",
+            "b.go",
+            'package a\nfunc t() { run := func(s string) {}; run("x") }\n',
+        ),
+        (
+            "a.c",
+            "int work(int a) { return 1; }\n",
+            "",
+            "b.c",
+            "int m(int (*work)(int)) { return work(1); }\n",
+        ),
+        # What a language lets a call do.
+        (
+            "a.php",
+            "<?php function foo_bar($a, $b) {}\n",
+            "<?php function foo_bar($a) {}\n",
+            "b.php",
+            "<?php foo_bar(1, 2);\n",
+        ),
+        (
+            "a.php",
+            "<?php function foo_bar($a) {}\n",
+            "<?php function foo_bar($a, $b) {}\n",
+            "b.php",
+            "<?php $f = foo_bar(...);\n",
+        ),
+        (
+            "a.js",
+            "export function get(a) {}\n",
+            "export function get(a, b) { return (c) => 1 }\n",
+            "b.js",
+            "import { get } from './a';\nget('1', 2)(3);\n",
+        ),
+    ],
+)
+def test_what_belongs_to_somebody_else_is_left_alone(
+    path: str, before: str, after: str, user: str, text: str
+) -> None:
+    assert broken([diff(path, before, after)], {user: text}) == []
+
+
+def test_a_package_of_go_is_known_by_its_path_under_any_name() -> None:
+    changed = diff("x/work/w.go", "package work\nfunc Do(a int) {}\n", "package work\nfunc Do(a, b int) {}\n")
+    text = 'package main\n\nimport ww "example.org/x/work"\n\nfunc m() { ww.Do(1) }\n'
+    [item] = broken([changed], {"m.go": text})
+    assert "m.go:5" in item.message

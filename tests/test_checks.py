@@ -115,6 +115,12 @@ def test_a_file_that_is_a_secret_by_its_name() -> None:
         (".npmrc", "_auth = dXNlcjpodW50ZXIy\n", True),
         (".envrc", "use flake\nexport PATH=$PWD/bin:$PATH\n", False),
         (".envrc", "export DB_PASSWORD='hunter2'\n", True),
+        (".envrc", "export DB_PASSWORD=${DB_PASSWORD:-hunter2}\n", True),
+        (".envrc", "export DB=postgres://me:hunter2@host/db\n", True),
+        (".envrc", "AUTHOR=me\nSSH_AUTH_SOCK=/run/x\nKEYMAP=us\nexport KEY_FILE=./k\n# TOKEN=x\n", False),
+        (".envrc", "TOKEN=`pass show x`\nPASS=<your pass>\nexport SECRET=$(op read x)\n", False),
+        (".npmrc", "always-auth=true\nkeyfile=/x\n# set _authToken=yours\n", False),
+        ("public.key", "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n", False),
         ("certs/ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", False),
         ("certs/ca.pem", "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", True),
         ("certs/ca.pem", "what this is nobody knows\n", True),
@@ -245,6 +251,7 @@ def test_links_out_of_the_repository_and_executable_bits() -> None:
         ("a.rs", "fn f() -> i32 { 1 }\n", "fn f( -> i32 { 1 }\n"),
         ("a.rb", "def f\n  1\nend\n", "def f(\n  1\nend\n"),
         ("a.yml", "a: 1\nb: 2\n", "a: [1\nb: 2\n"),
+        ("a.yml", "a:\n  b: 2\n", "a:\n\tb: 2\n"),
         ("ci/build.yml", "on: push\n", "on: push\nname: ${{ github.ref }}: x\n"),
     ],
 )
@@ -261,7 +268,10 @@ def test_what_no_longer_parses(path: str, good: str, bad: str) -> None:
         "{% if a %}\nb: [1\n{% endif %}\n",
         "a: !Ref b\nc: !!python/object:os.system {}\n---\nd: *gone\n",
         "[" * 100_000,
+        "[ #]\n" * 40_000,
+        '["]",' * 40_000,
         "a: \x01\n",
+        "a: &x.y 1\nb: 2\n",
     ],
 )
 def test_yaml_of_which_nothing_is_said(text: str) -> None:

@@ -198,6 +198,15 @@ def test_a_patch_is_held_against_the_files_that_it_leaves_alone(root: Path) -> N
     assert review(root, diff=staged_patch(root, both)).outcome is Outcome.CLEAN
 
 
+def test_a_copy_in_a_patch_leaves_the_file_where_it_is(root: Path) -> None:
+    write(root, {"lib.py": "def go_on(a):\n    return a\n", "use.py": "from lib import go_on\n"})
+    commit(root, "both")
+    patch = b"diff --git a/lib.py b/other.py\nsimilarity index 100%\ncopy from lib.py\ncopy to other.py\n"
+    assert review(root, diff=patch).findings == ()
+    moved = review(root, diff=patch.replace(b"copy", b"rename"))
+    assert "use.py:1" in moved.findings[0].message
+
+
 def test_a_patch_that_takes_away_what_ran_by_itself(root: Path) -> None:
     write(root, {".github/workflows/ci.yml": "on: push\n"})
     commit(root, "ci")

@@ -33,6 +33,15 @@ def change(path: str, before: str, after: str) -> FileChange:
         ("a.go", "package a\n", "func b(m map[string]int) { delete(m, string(1)); helper(1) }\n", True),
         ("a.go", "package a\n", 'func b(f func(int)) { f(len("a")) }\n', False),
         ("a.rs", "fn x() {}\n", "fn y() -> Option<u8> { drop(1); x(); Some(helper(1)) }\n", True),
+        (
+            "a.rs",
+            "enum E { A(u8), C(Vec<u8>) }\n",
+            "#[derive(Debug)]\nstruct S;\nfn y(f: impl Fn(u8)) { f(1); A(1); }\n",
+            False,
+        ),
+        ("a.rs", "fn z() {}\n", "mod tests {\n    use super::*;\n}\nfn y() { helper(1) }\n", True),
+        ("a.js", "const x = 1;\n", "const y = [\n  helper(1),\n];\n", True),
+        ("a.go", 'package a\n\nimport . "math"\n', "func b() { Sqrt(2) }\n", False),
         ("a.rs", "use super::*;\n", "fn y() { helper(1) }\n", False),
     ],
 )

@@ -199,6 +199,13 @@ def test_new_code_cites_what_it_reuses(root: Path) -> None:
         assert [(place.label, place.verified) for place in answer.citations] == [("src/pause.py:4-5", True)]
 
 
+def test_what_new_code_takes_from_elsewhere_or_only_speaks_of_is_not_cited(root: Path) -> None:
+    code = 'from time import pause\n\n\ndef nap():\n    """No pause of ours."""\n    pause(60)\n```'
+    with opened(root, code) as agent:
+        *_, answer = agent.new_code("a function nap that does pause for a minute")
+        assert isinstance(answer, Answer) and answer.citations == ()
+
+
 def test_a_question_that_wants_code_is_answered_with_a_block_of_it(root: Path) -> None:
     code = "from src.pause import pause\n\n\ndef nap():\n    pause(60)\n"
     with opened(root, f"{code}```") as agent:
@@ -213,6 +220,16 @@ def test_a_question_that_wants_code_is_answered_with_a_block_of_it(root: Path) -
 @pytest.mark.parametrize(
     ("question", "wanted"),
     [
+        ("I need a function that retries", True),
+        ("In Python, write a small, fast function to hash a file", True),
+        ("implement an LRU cache", True),
+        ("Write a @property decorator", True),
+        ("write a summary of the test command", False),
+        ("Write a docstring for the parse function", False),
+        ("Write a test plan", False),
+        ("Write tests: where do they live?", False),
+        ("write a commit message for this code", False),
+        ("I want to understand a method that sends", False),
         ("Write a function that parses dates", True),
         ("please write me a small helper script for backups", True),
         ("can you implement an async context manager for sessions?", True),

@@ -235,7 +235,8 @@ def show_sources(output: Output, answer: Answer) -> None:
     if answer.citations or answer.sources:
         output.line()
     if answer.citations:
-        output.line(("Citations", "bold"))
+        reuses = all(citation.symbol for citation in answer.citations)
+        output.line(("Reuses" if reuses else "Citations", "bold"))
     cited = list(dict.fromkeys(answer.citations))
     for citation in cited:
         _show_citation(output, citation)
@@ -285,7 +286,7 @@ def show_usage(output: Output, answer: Answer, choice: str = "") -> None:
 def _show_citation(output: Output, citation: Citation) -> None:
     label = (show_label(citation.path, citation.start_line, citation.end_line), "cyan")
     if citation.verified:
-        output.line(("  + ", "green"), label, ("  verified", "green"))
+        output.line(("  + ", "green"), label, ("  verified", "green"), f"  {citation.symbol}".rstrip())
     else:
         output.line(
             ("  ! ", "yellow"), label, (f"  not verified: {citation.reason or 'no reason given'}", "yellow")

@@ -224,14 +224,16 @@ def _of_patch(item: PatchedFile, base: Callable[[str], bytes | None], most: int)
             yield _loose(path, item)
             return
         after = "\n".join(item.known.get(number, "") for number in range(1, last + 1)) + "\n"
+    # A copy is a new file: what it was copied from stays where it is.
+    edited = whole and bool(item.old_path) and not item.copied
     yield FileDiff(
         path,
-        status,
-        before if whole and isinstance(before, str) and item.old_path else None,
+        "C" if item.copied else status,
+        before if edited and isinstance(before, str) else None,
         after,
         item.hunks,
         language,
-        item.old_path,
+        "" if item.copied else item.old_path,
         item.old_mode,
         item.new_mode,
         whole,

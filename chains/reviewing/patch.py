@@ -22,6 +22,7 @@ _NOWHERE = b"/dev/null"
 _NEXT = re.compile(rb"(?:commit|From) [0-9a-f]{40}(?:[0-9a-f]{24})?\b")
 _BINARY = re.compile(rb"Binary files (.{1,4096}) and (.{1,4096}) differ\s*$")
 # In a context diff, what begins one side of a hunk.
+_MOVED = re.compile(rb"(rename|copy) (from|to) ")
 _RANGE = re.compile(rb"--- \d+(?:,\d+)? ----\s*$")
 
 
@@ -30,7 +31,8 @@ class PatchedFile:
     """One file of a patch. `known` are all lines of the new text that the patch shows, by number.
 
     `old_path` or `path` is empty where that side is nothing. `is_text` is false where its lines are no text. `added`
-    are the bytes of all lines that begin as added ones, wherever they stand. `trouble` says why this part of the patch
+    are the bytes of all lines that begin as added ones, wherever they stand; `copied` is whether the old file stays.
+    `trouble` says why this part of the patch
     is not what it claims to be: then nobody knows what it changes.
     """
 
@@ -43,6 +45,7 @@ class PatchedFile:
     new_mode: int = 0
     added: bytes = b""
     trouble: str = ""
+    copied: bool = False
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class _Open:
     old_mode: int = 0
     new_mode: int = 0
     by_git: bool = False
+    copied: bool = False
     marks: int = 1
     named: int = 0
     trouble: str = ""
@@ -193,10 +197,10 @@ def _says(now: _Open, line: bytes) -> bool:
         now.old, now.named = _name(line[4:]), 1
     elif line.startswith(b"+++ ") and now.named < 2:
         now.new, now.named = _name(line[4:]), 2
-    elif line.startswith(b"rename from "):
-        now.old = _unquoted(line[12:])
-    elif line.startswith(b"rename to "):
-        now.new = _unquoted(line[10:])
+    elif moved := _MOVED.match(line):
+        name = _unquoted(line[moved.end() :])
+        now.copied = now.copied or moved[1] == b"copy"
+        now.old, now.new = (name, now.new) if moved[2] == b"from" else (now.old, name)
     elif line.startswith(b"new file mode "):
         now.old, now.new_mode = None, _mode(line)
     elif line.startswith(b"deleted file mode "):
@@ -261,6 +265,7 @@ def _closed(item: _Open) -> PatchedFile:
         item.new_mode,
         b"\n".join(item.added),
         item.trouble,
+        item.copied,
     )
 
 

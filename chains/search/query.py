@@ -25,14 +25,29 @@ _LONG_QUERY = 400
 # A member named by its owner inside a sentence: res.redirect, z.pipe, absl::StrCat, Router#call.
 _MEMBER = re.compile(r"(?<![\w.])[A-Za-z_$][\w$]*(?:(?:\.|::|->|#)([A-Za-z_$][\w$]+))+")
 
-# An imperative, something that is not there yet ("a", never "the"), and a word for code.
-_CODE_WANTED = re.compile(
-    r"\s*(?:(?:please|kindly|can you|could you|i (?:need|want) you to|help me(?: to)?)[\s,]+)*"
-    r"(?:write|implement|code|generate|create|draft)\s+(?:me\s+|us\s+)?(?:(?:a|an|another|some)\s+|(?=(?:unit\s+)?tests?\b|code\b))"
-    r"(?:[\w`'.-]+\s+){0,4}?`?(?:function|method|class|helper|script|decorator|snippet|tests?|code|generator|iterator"
-    r"|wrapper|fixture|context manager|middleware|handler|endpoint|subcommand|command)\b(?!\s+(?:diagram|review))",
-    re.IGNORECASE,
+# An imperative (or a wish), something that is not there yet ("a", never "the"), and a word for code that ends what is
+# wanted: "a function that ..." and "a parser for ...", but not "a test plan" and not "a summary of the code".
+_POLITE = (
+    r"(?:(?:please|kindly|hey|hi|now|can you|could you|would you|will you|i(?:'d| would) like you to"
+    r"|i (?:need|want) you to|help me(?: to)?|in \w[\w+#]*)[\s,]+)*"
 )
+_VERB = r"(?:(?:write|implement|code(?: up)?|generate|create|draft|give|build)\s+(?:me\s+|us\s+)?|i (?:need|want)\s+)"
+_NEW = r"(?:(?:an?|another|some|two|three|few)\s+|(?=(?:unit\s+)?tests?\b|code\b))"
+_DESCRIBED = (
+    r"(?:(?!(?:of|about|for|on|to|in|with|how|that|which|the|this|these|from|by|every|each|all|and|or|is)\b)"
+    r"[\w`'.+#@/()-]+,?\s+){0,4}?"
+)
+_CODE = (
+    r"(?:functions?|methods?|class(?:es)?|helpers?|scripts?|decorators?|snippets?|tests?|code|generator|iterator|wrapper"
+    r"|fixtures?|context manager|middleware|handler|endpoint|subcommand|command|parser|validator|cache|limiter|regex"
+    r"|component|hook|struct|trait|interface|macro|program|coroutine|subclass|benchmark|mock|dockerfile)"
+)
+_THEN = (
+    r"(?=\s*(?:$|[.,;:(`!]|(?:that|which|to|for|of|with|in|from|called|named|returning|taking|using|like|and|so|when"
+    r"|where|around|as)\b|\w+\s+(?:that|which|to)\b))"
+)
+_CODE_WANTED = re.compile(rf"\s*{_POLITE}{_VERB}{_NEW}{_DESCRIBED}`?{_CODE}{_THEN}", re.IGNORECASE)
+_ASKED = re.compile(r"\s*(?:please\s+)?(?:can|could|would|will)\s+you\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +120,6 @@ def looks_like_code(word: str) -> bool:
 
 def asks_for_code(question: str) -> bool:
     """Whether a question is no question, but wants code written that is not there yet."""
+    if question.rstrip().endswith("?") and not _ASKED.match(question):
+        return False
     return _CODE_WANTED.match(question) is not None

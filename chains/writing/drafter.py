@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # A rewritten place may grow by this much: its tokens again, and so many.
 _GROWTH, _ROOM = 2, 400
+_EMPTY = re.compile(
+    r"not ?implemented|\b(?:todo|stub|empty|placeholder|abstract|raise|pass|nothing|no-?op)\b", re.IGNORECASE
+)
 SECRET = "it holds what looks like a secret, which is not sent to a server"
 LOCAL = "Use a model in this process: --engine llama.cpp"
 # From so many lines on, what is rewritten is tried as a draft of itself.
@@ -84,16 +88,15 @@ class Drafter:
         long = target.region is not None and target.region.length >= _LONG and target.kind is Kind.REPLACE
         reply, finish = self._speaker.say(stage, messages, fence.grammar(), limit, fence, draft=long)
         code = fence.body(reply)
-        # Some servers begin an answer anew instead of going on with it.
-        if stub and code.lstrip("\n")[:1].isspace():
-            code = stub.head + code
+        if stub and code.strip():
+            code = stub.joined(code, language)
         if finish == "length":
             return code, [f"It was cut off after {limit} tokens: write less."]
         if finish == "loop":
             return code, ["It repeats the same lines over and over."]
         if not code.strip() and not self._removes:
             return "", ["Nothing was written."]
-        if stub and stub_of(code, language):
+        if stub_of(code, language) and (stub or self._empties(shown, language)):
             return code, ["The body is still missing: write what the function has to do."]
         return code, []
 
@@ -103,6 +106,10 @@ class Drafter:
             return None
         came_back = attempt is not None and not attempt.code
         return stub_of(shown, language) if came_back or wants_body(self._request) else None
+
+    def _empties(self, shown: str, language: str) -> bool:
+        """Whether an empty function would take the place of one that is not, and nobody asked for that."""
+        return not self._removes and not stub_of(shown, language) and not _EMPTY.search(self._request)
 
     def _shown(self, files: Mapping[str, FileState], target: Target) -> tuple[str, str]:
         region = target.region

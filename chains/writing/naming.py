@@ -151,6 +151,9 @@ class _Names:
             return dotted or below
         if "." not in name[1:]:
             return word.role is Role.CREATE or (self._material.root / name).is_file()
+        relations = self._material.relations
+        if relations is not None and relations.definitions_of(name):
+            return False  # a method that is called like an ending: `Response.json`
         suffix = name.rpartition(".")[2].lower()
         likely = suffix in _SUFFIXES or language_of(name) != TEXT or self._has_suffix(suffix)
         return likely and name.lower() not in _PRODUCTS

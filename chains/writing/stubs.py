@@ -1,11 +1,13 @@
-"""Functions that are still to be written: what stands before a body that only says so. Pure."""
+"""Functions that are still to be written: what stands around a body that only says so. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chains.writing.replies import margin_of, with_margin, without_margin
 from indexers.syntax import parse
 
 if TYPE_CHECKING:
@@ -13,33 +15,99 @@ if TYPE_CHECKING:
 
 # A statement that stands where the work should be.
 _PLACEHOLDER = re.compile(
-    r"pass|\.\.\.|(?:todo|unimplemented|not_?implemented)!?\(.*\)"
-    r"|(?:raise|throw|panic|abort|fail|fatalError|die|error)\b.*"
-    r"(?:not[ _-]?(?:yet[ _-]?)?implemented|unimplemented|unsupported[ _-]?operation|todo|fixme).*",
+    r"pass|\.\.\.|(?:todo|unimplemented|not_?implemented)!?[({].*[)}]"
+    r"|(?:raise|throw|panic|abort|fail|fatalError|die|error|assert|return)\b.*"
+    r"(?:not[ _-]?(?:yet[ _-]?)?implemented|unimplemented|implement me|[\"'`]\s*todo\b\s*[:\"'`]|todo\(\)).*"
+    r"|throw new UnsupportedOperationException\(.*\)",
     re.IGNORECASE | re.DOTALL,
 )
+_TO_DO = re.compile(r"\b(?:todo|fixme|implement|stub|your code)\b", re.IGNORECASE)
+# Functions that are meant to be empty, or to be one of several.
+_MEANT = re.compile(r"^\s*@(?:\w+\.)*(?:abstract\w*|overload)\b", re.MULTILINE)
 _COMMENT = re.compile("comment")
-# What a request says that wants such a body written.
-_WRITE_IT = re.compile(
-    r"\b(?:implement|fill|complete|finish|write|code|stub|body|todo|placeholder|missing|empty|NotImplemented\w*)\w*\b",
+# What leads to a function and is none: what it is exported, decorated or given a name by.
+_AROUND = frozenset(
+    {"module", "program", "source_file", "translation_unit", "decorated_definition", "export_statement"}
+    | {"lexical_declaration", "variable_declaration", "variable_declarator", "class_body", "declaration_list"}
+)
+_FUNCTION = re.compile(r"function|method|constructor")
+# What a text is made a program with where it is none alone: a method without its class, PHP without its mark.
+_WRAPPED = {
+    **dict.fromkeys(("javascript", "typescript", "tsx"), "class Wrapped {\n{}\n}\n"),
+    "java": "class Wrapped {\n{}\n}\n",
+    "php": "<?php\n{}\n",
+}
+# What a request about an empty function says that is about its head, and not about a body.
+_ABOUT_HEAD = re.compile(
+    r"\b(?:parameters?|arguments?|signatures?|type hints?|annotat\w+|docstrings?|comments?|renam\w+|async|coroutine"
+    r"|decorat\w+|abstract\w*|keyword-only|delete|remove|drop|move)\b",
     re.IGNORECASE,
 )
-
-
-def wants_body(request: str) -> bool:
-    """Whether a request seems to be about a function that is still to be written."""
-    return _WRITE_IT.search(request) is not None
+_NAMED = re.compile(
+    r"([\w$]+)\s*(?:<[^()]*>)?\s*(?:\(|=\s*(?:async\b|function\b|\(|\w+\s*=>))|\bdef\s+([\w.?!]+)"
+)
+_DEFINES = re.compile(
+    r"\s*(?:export|async|def|function|func|fn|pub|public|private|protected|static|const|let|var)\b"
+)
+_STATEMENT = re.compile(
+    r"\s*(?:if|elif|while|for|return|with|switch|match|await|yield|assert|try|unless|case|raise|throw)\b"
+)
+_DOCSTRING = re.compile(r"\s*[rRuU]?(\"\"\"|''').*?\1[ \t]*\n", re.DOTALL)
+_OVER = re.compile(r"\s*(?:@|#|//|/?\*|import\b|from\b|use\b)")
+_CLOSING = re.compile(r"\s*(?:\}\)?|end)[;,]?\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """What there is of a function whose body is a placeholder: `known` lines, and the `head` that stays as it is.
+    """What there is of a function whose body is a placeholder: lines before it, and the `tail` that closes it.
 
-    They differ in comments that stand in the place of the body.
+    `known` differs from `head` in comments that stand in the place of the body; `margin` is where that begins.
     """
 
     known: str
     head: str
+    tail: str = ""
+    margin: str = ""
+
+    def joined(self, body: str, language: str) -> str:
+        """The whole function from an answer that goes on behind the head, or that begins anew all the same."""
+        plain = without_margin(body, margin_of(body))
+        if self._is_begun_in(plain):
+            return plain
+        if language == "python":
+            repeated = _DOCSTRING.match(body) if '"""' in self.head or "'''" in self.head else None
+            body = body[repeated.end() :] if repeated else body
+            body = with_margin(without_margin(body, margin_of(body)), self.margin)
+        return self.head + self._closed(body)
+
+    def _is_begun_in(self, text: str) -> bool:
+        """Whether the first line that says something defines the function itself."""
+        name = next(
+            (match[1] or match[2] for line in _code_lines(self.head) if (match := _NAMED.search(line))), ""
+        )
+        first = next(_code_lines(text), "")
+        called = re.search(rf"(?<!\w){re.escape(name)}\s*[(=<:]", first)
+        opens = _DEFINES.match(first) or first.rstrip().endswith((":", "{", "(", ",", "=>"))
+        return bool(name and called and opens) and _STATEMENT.match(first) is None
+
+    def _closed(self, body: str) -> str:
+        """The body with what closes the function as it was: models leave that out, or forget a comma behind it."""
+        if not self.tail.strip():
+            return body
+        lines = body.rstrip().split("\n")
+        if _CLOSING.fullmatch(lines[-1]) and not lines[-1].startswith(self.margin or " "):
+            del lines[-1]
+        return "\n".join([*lines, self.tail])
+
+
+def _code_lines(text: str) -> Iterator[str]:
+    """The lines of a text without what stands over a function: blank lines, decorators, imports, comments."""
+    return (line for line in text.split("\n") if line.strip() and not _OVER.match(line))
+
+
+def wants_body(request: str) -> bool:
+    """Whether a request about an empty function can be about its body, and not about its head."""
+    return _ABOUT_HEAD.search(re.sub(r"`[^`]*`", "", request)) is None
 
 
 def stub_of(shown: str, language: str) -> Stub | None:
@@ -47,41 +115,70 @@ def stub_of(shown: str, language: str) -> Stub | None:
 
     :param shown: a whole function without its margin.
     """
-    tree = parse(shown, language)
-    body = _body(tree.root) if tree is not None else None
-    if body is None:
-        return None
+    before, _, behind = _WRAPPED.get(language, "{}").partition("{}")
+    for start, end in (("", ""), *([(before, behind)] if before else [])):
+        tree = parse(start + shown + end, language)
+        body = _body(tree.root) if tree is not None and not tree.root.has_error else None
+        if body is not None:
+            return None if _MEANT.search(shown) else _stub(body, shown, language, start.count("\n"))
+    return None
+
+
+def _stub(body: Node, shown: str, language: str, skipped: int) -> Stub | None:
     items = list(body.named_children)
     if items and _is_docstring(items[0]):
         del items[0]
     work = [item for item in items if not _COMMENT.search(item.type)]
     lines = shown.split("\n")
-    if not work or not all(map(_is_placeholder, work)) or not _begins_line(items[0], lines):
+    if not all(map(_is_placeholder, work)) or not (work or _only_says_so(items)):
         return None
-    known, head = ("".join(f"{line}\n" for line in lines[: at.start_point.row]) for at in (work[0], items[0]))
-    return Stub(known, head)
+    rows = [item.start_point.row - skipped for item in (items[0], (work or items)[0], items[-1])]
+    while language == "python" and rows[0] > 0 and lines[rows[0] - 1].lstrip().startswith("#"):
+        rows[0] -= 1  # the grammar has comments over the first statement outside of the body
+    first = lines[rows[0]]
+    margin = first[: len(first) - len(first.lstrip())]
+    if not margin or lines[rows[1]][: (work or items)[0].start_point.column].strip():
+        return None  # in the line of the head
+    head, known = ("".join(f"{line}\n" for line in lines[:row]) for row in rows[:2])
+    end = items[-1].end_point
+    last = end.row - skipped - (1 if end.column == 0 else 0)
+    if not work:
+        known = "".join(f"{line}\n" for line in lines[: last + 1])
+    return Stub(known, head, "\n".join(lines[last + 1 :]), margin)
+
+
+def _only_says_so(comments: list[Node]) -> bool:
+    return bool(comments) and _TO_DO.search(" ".join(map(_text, comments))) is not None
 
 
 def _is_placeholder(item: Node) -> bool:
-    return _PLACEHOLDER.fullmatch((item.text or b"").decode("utf-8", "replace").strip(" ;\n")) is not None
+    return _PLACEHOLDER.fullmatch(_text(item).strip(" ;\n")) is not None
 
 
-def _begins_line(item: Node, lines: list[str]) -> bool:
-    return not lines[item.start_point.row][: item.start_point.column].strip()
+def _text(item: Node) -> str:
+    return (item.text or b"").decode("utf-8", "replace")
 
 
 def _body(root: Node) -> Node | None:
-    """The body of the one function that a text holds."""
-    pending = [root]
-    while pending:
-        node = pending.pop(0)
-        body = node.child_by_field_name("body")
-        if body is not None and (
-            node.child_by_field_name("parameters") or node.child_by_field_name("declarator")
-        ):
-            return body
-        # The function may stand behind decorators or an `export`, and in an answer alone.
-        pending += [child for child in node.named_children if not _COMMENT.search(child.type)][-2:]
+    """The body of the one function that a text holds; None where it holds anything else."""
+    node: Node | None = root
+    while node is not None:
+        if _FUNCTION.search(node.type) and node.type != "function_declarator":
+            return node.child_by_field_name("body")
+        inner = [
+            child
+            for child in node.named_children
+            if not _COMMENT.search(child.type)
+            and child.type not in ("decorator", "php_tag", "identifier", "type_annotation")
+        ]
+        is_way = node.type in _AROUND or (
+            node.type == "class_declaration" and _text(node).startswith("class Wrapped")
+        )
+        node = (
+            (inner[-1] if node.type == "class_declaration" else inner[0] if len(inner) == 1 else None)
+            if is_way
+            else None
+        )
     return None
 
 

@@ -10,6 +10,13 @@ from indexers.filters import is_test
 from indexers.references import read_text
 
 _SCRIPT = """
+    $ jQuery AggregateError Audio BigInt64Array BigUint64Array BroadcastChannel ClipboardItem DOMException DOMParser
+    ErrorEvent EventSource File FileReader FinalizationRegistry Float32Array Float64Array Image Int16Array Int32Array
+    IntersectionObserver KeyboardEvent MessageChannel MouseEvent MutationObserver Notification PerformanceObserver
+    ReadableStream ResizeObserver SharedArrayBuffer TransformStream Uint16Array Uint32Array Uint8ClampedArray WeakRef
+    WritableStream XMLHttpRequest addEventListener cancelIdleCallback close defineEmits defineProps dispatchEvent escape
+    getComputedStyle getSelection importScripts matchMedia open postMessage removeEventListener reportError
+    requestIdleCallback scrollTo unescape
     Array ArrayBuffer BigInt Boolean DataView Date Error EvalError Function Int8Array Intl JSON Map Number
     Object Promise Proxy RangeError ReferenceError RegExp Set String Symbol SyntaxError TypeError URIError
     Uint8Array WeakMap WeakSet AbortController Blob Buffer CustomEvent Event EventTarget FormData Headers
@@ -23,13 +30,14 @@ _GO = """
     int int8 int16 int32 int64 len make max min new panic print println real recover rune string uint uint8
     uint16 uint32 uint64 uintptr
 """
-_RUST = "Box Err None Ok Some String Vec drop"
+_RUST = "AsyncFn AsyncFnMut AsyncFnOnce Box Err Fn FnMut FnOnce None Ok Some String Vec drop"
 _GIVEN = {
     **dict.fromkeys(("javascript", "typescript", "tsx"), frozenset(_SCRIPT.split())),
     "go": frozenset(_GO.split()),
     "rust": frozenset(_RUST.split()),
 }
 LANGUAGES = frozenset(_GIVEN)
+_ATTRIBUTE = re.compile(r"#!?\[[^\n]*\]")
 
 
 def undeclared(
@@ -40,19 +48,29 @@ def undeclared(
     :param defines: whether the repository defines a name where the file sees it without importing it.
     """
     # What a test framework gives its tests, and what is taken from elsewhere as a whole, nobody can list.
-    if language not in _GIVEN or is_test(path) or re.search(r"::\s*\*|^\s*\.\s+\"", after, re.MULTILINE):
+    if (
+        language not in _GIVEN
+        or is_test(path)
+        or re.search(r"^use\b.*::\s*\*|^\s*(?:import\s+)?\.\s+\"", after, re.MULTILINE)
+    ):
         return []
     new = _called(after, language) - _called(before, language) - _GIVEN[language]
-    return [name for name in sorted(new) if not _is_declared(name, after) and not defines(name)]
+    return [name for name in sorted(new) if not _is_declared(name, after, language) and not defines(name)]
 
 
 def _called(text: str, language: str) -> frozenset[str]:
+    if language == "rust":
+        text = _ATTRIBUTE.sub("", text)
     references = read_text(text, language).references
     return frozenset(item.name for item in references if item.kind == CALL and not item.receiver)
 
 
-def _is_declared(name: str, text: str) -> bool:
-    """Whether a name stands somewhere other than in a call: in a declaration, an import, a parameter."""
+def _is_declared(name: str, text: str, language: str) -> bool:
+    """Whether a name stands somewhere other than in a call: in a declaration, an import, a parameter, an enum."""
     word = re.escape(name)
     declared = rf"(?:function\*?|func|fn|class|struct|macro_rules!)\s+{word}\b"
-    return bool(re.search(rf"{declared}|(?<![\w$.]){word}(?![\w$])(?!\s*(?:<[^<>()]*>)?\s*\()", text))
+    if language == "rust" and name[:1].isupper():
+        declared += rf"|(?:^|[{{,])\s*{word}\([^()]*\)\s*[,}}]"
+    return bool(
+        re.search(rf"{declared}|(?<![\w$.]){word}(?![\w$])(?!\s*(?:<[^<>()]*>)?\s*\()", text, re.MULTILINE)
+    )

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/alarms.py CHECKOUT... [--commits 60] [--every 7] [--out FILE]
 
-Each commit (every seventh of the last, merges left out) is reviewed by the checks alone, as `agent review --commit` does.
+Each commit (every seventh of the last, merges left out) is reviewed by the checks alone, as `agent review --commit` is.
 Commits that landed seldom leave a caller broken or a file unparsable, so what is said of that is read as false alarms;
 changes to what runs by itself are what they are, and counted apart.
 """

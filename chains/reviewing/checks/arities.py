@@ -29,7 +29,7 @@ _NO_ARGUMENT = frozenset({"comment", "line_comment", "block_comment", "block_arg
 # Arguments that stand for nobody knows how many.
 _SPREAD = frozenset(
     {"spread_element", "variadic_argument", "splat_argument", "hash_splat_argument", "forward_argument"}
-    | {"variadic_unpacking", "parameter_pack_expansion"}
+    | {"variadic_unpacking", "variadic_placeholder", "parameter_pack_expansion"}
 )
 _CALLED = ("function", "constructor", "method", "name", "type")
 _LAST_NAME = ("property", "field", "name", "function")
@@ -163,8 +163,8 @@ def _arity(parameters: Node, function: Node, language: str) -> Arity:
             default = item.child_by_field_name("value") or item.child_by_field_name("default_value")
             most += count
             least += 0 if kind in _OPTIONAL or default is not None else count
-    if language == "c" and not parameters.named_children:
-        rest = True  # `f()` says nothing of its arguments
+    if (language == "c" and not parameters.named_children) or language == "php":
+        rest = True  # `f()` says nothing of its arguments in C, and PHP lets a call give more
     return Arity(least, None if rest else most, frozenset(needed), frozenset(named), any_name, of_self)
 
 
@@ -178,6 +178,8 @@ def _unnamed(node: Node, kind: str) -> Node | None:
 def _callee(node: Node) -> str:
     """The last name of what is called."""
     named = next((found for field in _CALLED if (found := node.child_by_field_name(field))), None)
+    if named is not None and named.child_by_field_name("arguments") is not None:
+        return ""  # what a call gives back is called
     named = named or _unnamed(node, "name")
     receiver = node.child_by_field_name("receiver")
     if named is not None and receiver is not None and _text(named) == "new":

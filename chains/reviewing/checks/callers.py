@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from chains.reviewing.checks.arities import LANGUAGES, Arity, arities, calls
 from chains.reviewing.checks.imports import still_named, takes_all
 from chains.reviewing.checks.lines import finding
-from chains.reviewing.checks.moved import left_behind
+from chains.reviewing.checks.moved import LeftBehind, left_behind, lost_by_moving
 from chains.reviewing.checks.signatures import Broken, Call, broken_calls
 from chains.reviewing.checks.uses import FAMILIES, Both, Tree, Users, is_static, lines_of
 from chains.reviewing.types import FileDiff, Finding, Severity
@@ -35,6 +37,15 @@ _BUILT_IN = {
     ),
     **dict.fromkeys(("javascript", "typescript", "tsx"), frozenset(_OF_BROWSERS.split())),
 }
+# A module that makes names when they are asked for.
+_MADE_LATER = re.compile(
+    r"^def __getattr__\(|\bglobals\(\)(?:\[|\.update)|\bmethod_missing\b|\b__call\b", re.MULTILINE
+)
+# A type with a base: what it no longer defines, that may define.
+_HAS_BASE = (
+    r"(?:<[^<>{}]*>)?(?:\s*\([^()\s][^()]*\)\s*:|[^{;\n]*\b(?:extends|implements)\b|\s*<\s*\w"
+    r"|\s*:\s*(?:public|private|protected)\b)"
+)
 # What makes an instance, in languages that give it a name of its own.
 _CONSTRUCTORS = frozenset({"constructor", "initialize", "__construct"})
 
@@ -69,13 +80,13 @@ def check(
             left -= 1
             if uses := _uses(one, item, users):
                 told.add(one.file.path)
-                yield _gone(one.file, item, uses, sure=users.is_sure(item, uses))
-        if not late():
-            for broken in (*broken_calls(one.file, tree), *_other_arities(one, users)):
-                yield _misfit(one.file, broken)
-    for file, uses in left_behind(files, users, tree, late):
-        if file.path not in told:
-            yield _left_behind(file, uses)
+                yield _gone(one.file, item, uses, sure=users.is_sure(item, one.file.path, uses))
+        for broken in chain(broken_calls(one.file, tree, late), _other_arities(one, users, late)):
+            yield _misfit(one.file, broken)
+    yield from (
+        _left_behind(gone) for gone in left_behind(files, users, tree, late) if gone.file.path not in told
+    )
+    yield from (_lost(gone) for gone in lost_by_moving(files, tree, late))
 
 
 def _misfit(file: FileDiff, broken: Broken) -> Finding:
@@ -96,8 +107,8 @@ def _removed(one: Both) -> Iterator[Defined]:
     still = {last_part(item.name) for item in one.after.defined}
     text, language = one.file.after or "", one.file.language
     brought = still_named(text, language, one.after.imports)
-    # A name may have gone to where everything is now taken from.
-    if takes_all(text, language) - takes_all(one.file.before or "", language):
+    # A name may have gone to where everything is now taken from, or be made when it is asked for.
+    if _MADE_LATER.search(text) or takes_all(text, language) - takes_all(one.file.before or "", language):
         return
     for item in visible(one.before):
         name = last_part(item.name)
@@ -106,8 +117,28 @@ def _removed(one: Both) -> Iterator[Defined]:
             continue
         if item.kind != "method" and name in _BUILT_IN.get(language, ()):
             continue
+        if _is_default(item, one) or (item.kind == "method" and _is_still_named(item, one)):
+            continue
         if item.kind == "method" or name not in brought:
             yield item
+
+
+def _is_default(item: Defined, one: Both) -> bool:
+    """Whether a script handed on something without a name, and still does: whoever imports it calls it as they like."""
+    name = re.escape(last_part(item.name))
+    had = re.search(
+        rf"\bexport\s+default\s+(?:(?:async\s+)?(?:function\*?|class)\s+)?{name}\b", one.file.before or ""
+    )
+    return bool(had) and re.search(r"\bexport\s+default\b|\bas\s+default\b", one.file.after or "") is not None
+
+
+def _is_still_named(item: Defined, one: Both) -> bool:
+    """Whether a method's name stands in the new text other than in a call, or its type may have it from elsewhere."""
+    text, name = one.file.after or "", re.escape(last_part(item.name))
+    if re.search(rf"(?<![\w.]){name}(?![\w?!])(?!\s*\()", text):
+        return True
+    owner = re.escape(last_part(item.path[-2])) if len(item.path) > 1 else ""
+    return bool(owner) and re.search(rf"\b{owner}\b{_HAS_BASE}", text) is not None
 
 
 def _uses(one: Both, item: Defined, users: Users) -> list[tuple[str, int]]:
@@ -121,7 +152,7 @@ def _uses(one: Both, item: Defined, users: Users) -> list[tuple[str, int]]:
     return sorted({(user.path, line) for user in holding for line in lines_of(user, one.file, item)})
 
 
-def _other_arities(one: Both, users: Users) -> Iterator[Broken]:
+def _other_arities(one: Both, users: Users, late: Callable[[], bool]) -> Iterator[Broken]:
     """The functions of a changed file that take another number of arguments, with calls that fitted before."""
     if one.file.language not in LANGUAGES:
         return
@@ -129,13 +160,13 @@ def _other_arities(one: Both, users: Users) -> Iterator[Broken]:
     new = _by_path(one.after.defined, arities(one.file.after or "", one.file.language))
     for path, (item, now) in new.items():
         was = old[path][1] if path in old else now
-        if was == now:
+        if was == now or late():
             continue
         called = _called(item)
         misfits = list(_misfits(one, called, was, now, users))
         if misfits:
-            found = tuple(call for call, _ in misfits)
-            sure = users.is_sure(called, [(call.path, call.line) for call in found])
+            found = tuple(dict.fromkeys(call for call, _ in misfits))
+            sure = users.is_sure(called, one.file.path, [(call.path, call.line) for call in found])
             yield Broken(last_part(called.name), item.line, misfits[0][1], found, sure)
 
 
@@ -188,13 +219,20 @@ def _gone(file: FileDiff, item: Defined, users: Sequence[tuple[str, int]], *, su
     return finding(file, at, Severity.HIGH if sure else Severity.MEDIUM, CATEGORY, message)
 
 
-def _left_behind(file: FileDiff, uses: Sequence[tuple[str, int]]) -> Finding:
+def _left_behind(left: LeftBehind) -> Finding:
     """A finding about a file that is imported from where it was; what is deleted may yet be made by a build."""
-    moved = file.after is not None
-    severity = Severity.HIGH if moved else Severity.MEDIUM
-    gone = f"moved away from {file.old_path}" if moved else "deleted"
-    message = f"This file is {gone}, but is still imported from there: {_shown(uses)}."
-    return finding(file, 1, severity, CATEGORY, message)
+    gone = f"moved away from {left.file.old_path}" if left.file.after is not None else "deleted"
+    message = f"This file is {gone}, but is still imported from there: {_shown(left.uses)}."
+    return finding(left.file, 1, Severity.HIGH if left.sure else Severity.MEDIUM, CATEGORY, message)
+
+
+def _lost(left: LeftBehind) -> Finding:
+    """A finding about a moved file whose own imports are told from where it was."""
+    message = (
+        f"This file is moved away from {left.file.old_path}, and imports what lay beside it there and is not here: "
+        f"{_shown(left.uses)}."
+    )
+    return finding(left.file, left.uses[0][1], Severity.HIGH, CATEGORY, message)
 
 
 def _shown(users: Sequence[tuple[str, int]]) -> str:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from indexers.syntax import parse
 
@@ -17,8 +18,19 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _STAR = "*"
 _MOST_NODES = 50_000
+_KEPT_CHARS = 50_000
 
-_FROM = re.compile(r"""\b(?:import|export)\b([^;"'()=]{0,2000}?)\bfrom\s*["']([^"'\n]+)["']""")
+_FROM = re.compile(
+    r"""(?:^|;)[ \t]*(?:import|export)\b((?:(?!\b(?:import|export)\b)[^;"'()=]){0,2000}?)\bfrom\s*["']([^"'\n]+)["']""",
+    re.MULTILINE,
+)
+_ASIDE = re.compile(r"^[ \t]*//[^\n]*|/\*.*?\*/", re.MULTILINE | re.DOTALL)
+_EXPORTED = re.compile(
+    r"\bexports\.([\w$]+)\s*=|\bmodule\.exports\s*=\s*\{([^{}]{0,4000})|\bexport\s*\{([^{}]{0,4000})\}"
+)
+_KEY = re.compile(r"([\w$]+)\s*(?=[,:}]|$)")
+# Where a program's modules begin: at the root, or in a directory that is no module itself.
+ROOTS = frozenset({(), ("src",), ("lib",), ("python",), ("packages",)})
 _REQUIRE = re.compile(
     r"""\b(?:const|let|var)\s+(\{[^{}]*\}|[\w$]+)\s*=\s*(?:await\s+)?(?:require|import)\s*\(\s*["']([^"'\n]+)["']"""
 )
@@ -32,6 +44,7 @@ class Imported:
     """A name that a file imports: `original` of `module`, there called `name` here; a whole module has no original.
 
     `exact` is true where the module's parts begin at the repository's root; `line` is where the import begins, 1-based.
+    `said` is what a script calls the module, and `relative` is whether it is told from where the file is.
     """
 
     name: str
@@ -39,12 +52,17 @@ class Imported:
     original: str
     exact: bool = False
     line: int = 0
+    said: str = ""
+    relative: bool = False
 
     def could_be(self, path: str) -> bool:
         """Whether the module could be a file, or a package around it that hands its names on."""
         parts = parts_of_path(path)
         if self.exact:
             return parts[: len(self.module)] == self.module
+        if len(self.module) == 1:
+            # One word is a package, ours or somebody's: ours stands where packages do.
+            return any(parts[at : at + 1] == self.module and parts[:at] in ROOTS for at in (0, 1))
         return _within(self.module, parts)
 
     def is_module(self, path: str) -> bool:
@@ -78,7 +96,16 @@ def imported(text: str, language: str, path: str) -> list[Imported] | None:
 
 
 def parsed(text: str) -> ast.Module | None:
-    """The tree of a Python file; None where there is none."""
+    """The tree of a Python file; None where there is none. The last ones are kept: several checks ask for the same."""
+    return _kept(text) if len(text) < _KEPT_CHARS else _parsed(text)
+
+
+@lru_cache(maxsize=32)
+def _kept(text: str) -> ast.Module | None:
+    return _parsed(text)
+
+
+def _parsed(text: str) -> ast.Module | None:
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -100,7 +127,7 @@ def of_python(module: ast.Module, path: str) -> Iterator[Imported]:
                 parents = path.split("/")[:-1]
                 parents = parents[: len(parents) - node.level + 1]
                 parts = (*parents, *(node.module or "").split(".")) if node.module else tuple(parents)
-                yield Imported(name, parts, alias.name, exact=True, line=node.lineno)
+                yield Imported(name, parts, alias.name, exact=True, line=node.lineno, relative=True)
 
 
 def _absolute(name: str, module: str, original: str, line: int) -> Imported:
@@ -111,12 +138,15 @@ def _absolute(name: str, module: str, original: str, line: int) -> Imported:
 
 def _of_script(text: str, path: str) -> Iterator[Imported]:
     """The imports of a script, by the shape of their lines."""
+    text = _ASIDE.sub(lambda match: "\n" * match[0].count("\n"), text)
     for pattern in (_FROM, _REQUIRE):
+        line, at = 1, 0
         for match in pattern.finditer(text):
+            begin = match.start() + len(match[0]) - len(match[0].lstrip(" \t;\n"))
+            line, at = line + text.count("\n", at, begin), begin
             module, exact = _specified(match[2], path)
-            line = text.count("\n", 0, match.start()) + 1
             for name, original in _clause(match[1]):
-                yield Imported(name, module, original, exact, line)
+                yield Imported(name, module, original, exact, line, match[2], match[2].startswith("."))
 
 
 def _specified(module: str, path: str) -> tuple[tuple[str, ...], bool]:
@@ -155,7 +185,13 @@ def still_named(text: str, language: str, words: frozenset[str]) -> frozenset[st
     """
     if language in SCRIPTS:
         unpacked = (name for match in _UNPACKED.finditer(text) for name in _WORD.findall(match[1]))
-        return frozenset({item.name for item in _of_script(text, "")} | set(unpacked))
+        exported = (
+            name
+            for match in _EXPORTED.finditer(text)
+            for part in match.groups(default="")
+            for name in _KEY.findall(part if part != match[1] else f"{part},")
+        )
+        return frozenset({item.name for item in _of_script(text, "")} | set(unpacked) | set(exported))
     if language != "python":
         return words
     module = parsed(text)

@@ -15,7 +15,10 @@ _MARK = re.compile(r"\u27e6REDACTED:([\w-]+):[0-9a-f]{8}\u27e7")
 # Settings, which hold a secret or not: a line that sets one, other than from a variable.
 _SETTINGS = re.compile(r"(?:^|/)\.(?:npmrc|envrc)$", re.IGNORECASE)
 _SETS_SECRET = re.compile(
-    r"(?:pass|secret|token|auth|key|credential)\w*[ \t]*=[ \t]*[\"']?(?![\"'\s$])", re.IGNORECASE
+    r"^(?![ \t]*[#;]).*?(?:"
+    r"(?:pass(?:word|wd|phrase)?|secret|token|_auth|(?:api|access|private|secret)_?key|credentials?)"
+    r"[ \t]*=[ \t]*(?:\$\{\w+:?[-=](?![}])|(?![\"']?(?:[\s$<`/]|\.{1,2}/|true\b|false\b|$)))|://[^/\s:@$]+:[^@\s$]+@)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 # How much of a long line is shown before the secret in it.
@@ -53,7 +56,7 @@ def check(file: FileDiff) -> Iterator[Finding]:
 def _is_open(file: FileDiff) -> bool:
     """Whether a text shows that a file keeps no secret although it is called like one."""
     name, text = file.path.lower(), file.after or ""
-    if name.endswith(".pem"):
+    if name.endswith((".pem", ".key")):
         blocks = _PEM.findall(text)
         return bool(blocks) and not any("PRIVATE" in block for block in blocks)
     if _SETTINGS.search(name):

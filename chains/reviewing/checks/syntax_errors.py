@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chains.reviewing.checks.lines import finding
@@ -68,9 +69,13 @@ _NEWER = re.compile(
     re.MULTILINE,
 )
 _PLACE = re.compile(r"\(at line (\d+)")
-# What CI fills in within a line is no template of the file. Brackets in brackets cost a YAML parser their square.
+# What CI fills in within a line is no template of the file.
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
-_MOST_BRACKETS = 200
+# Collections in collections cost a YAML parser the square of their depth.
+_DEEPEST = 200
+# What other parsers of YAML, or a later version of it, let pass.
+_OTHER_YAML = re.compile(r"alphabetic or numeric|tag handle", re.IGNORECASE)
+_NO_TOKEN = "cannot start any token"
 _SCRIPT = "javascript"
 
 
@@ -247,33 +252,31 @@ def _yaml(file: FileDiff) -> Iterator[Finding]:
     near = "".join(plain.split("\n")[max(0, line - 2) : line])
     if _is_template(file.path, plain, line) or _TEMPLATE.search(near):
         return
-    if file.before is not None or not is_test(file.path):
+    if file.before is not None:
         yield _invalid(file, line, "YAML", why)
+    elif not is_test(file.path):
+        yield replace(_invalid(file, line, "YAML", why), severity=Severity.MEDIUM)
 
 
 def _yaml_error(text: str) -> tuple[int, str] | None:
     """The line (1-based) and the reason; None where it parses, or nobody can say."""
     import yaml
 
-    if _depth(text) > _MOST_BRACKETS:
-        return None
+    depth = 0
     try:
-        for _ in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            pass
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.CollectionStartEvent | yaml.CollectionEndEvent):
+                depth += 1 if isinstance(event, yaml.CollectionStartEvent) else -1
+            if depth > _DEEPEST:
+                return None
     except yaml.MarkedYAMLError as error:
-        return (error.problem_mark.line if error.problem_mark else 0) + 1, error.problem or ""
+        line, why = (error.problem_mark.line if error.problem_mark else 0), error.problem or ""
+        near = (text.split("\n")[line : line + 1] or [""])[0]
+        known = re.match(r"\t+[^\s#]", near) if _NO_TOKEN in why else not _OTHER_YAML.search(why)
+        return (line + 1, why) if known else None
     except (yaml.YAMLError, RecursionError):  # a character that it does not let through, which others may
         return None
     return None
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested at most, wherever they stand."""
-    depth = most = 0
-    for bracket in re.findall(r"[\[\]{}]", text):
-        depth = max(0, depth + (1 if bracket in "[{" else -1))
-        most = max(most, depth)
-    return most
 
 
 def _line_of_error(tree: Syntax, file: FileDiff) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,7 +34,26 @@ FAMILIES: Mapping[str, str] = {
 _SELF = frozenset({"self", "Self", "this", "$this", "cls", "super", "@"})
 # Where a method is called by its name alone from within its class.
 _OWN_WITHOUT_SELF = frozenset({"ruby", "java", "cpp"})
+# Whose name it is, a file does not say where it uses it, or says it in ways that are not read here.
+_UNTOLD = frozenset({"ruby", "java", "php", "cpp"})
+# Methods that so many objects have that a name says nothing of whose it is, without marks of case.
+_COMMON = frozenset(
+    """addeventlistener removeeventlistener dispatchevent appendchild removechild queryselector queryselectorall
+    getattribute setattribute hasattribute getelementbyid tostring tojson hashcode compareto getclass getname getvalue
+    setvalue getkey getproperty setproperty hasownproperty isempty isarray indexof lastindexof foreach charat
+    startswith endswith tolowercase touppercase asstr fromstr fromutf8 toowned tovec intoiter asref asmut asbytes
+    withcapacity pushback popback pushstr findby firstorcreate eachwithindex respondto writestring writebyte readall
+    readfile writefile readstring servehttp marshaljson unmarshaljson isnone issome isok iserr unwrapor""".split()
+)
+# Objects that a language or a browser brings.
+_BROUGHT = frozenset("window document console System Math Object Array String JSON Promise".split())
 _TWO_WORDS = re.compile(r"[^\W_]_[^\W_]|[a-z][A-Z]")
+# What makes a variable or a parameter of a name, in languages where that is told by its shape.
+_SHADOWS = {
+    "go": r"\b{0}\s*:=|\bvar\s+{0}\b|\bfunc\b[^{{}}\n]*[(,]\s*{0}\s+[\w.*\[\]]",
+    "c": r"\(\s*\*\s*{0}\s*\)",
+    "ruby": r"^\s*{0}\s*=[^=~]|\blet!?\(:{0}\)",
+}
 _BUILT_IN = frozenset(
     name for kind in (str, bytes, list, dict, set, int, float, object) for name in dir(kind)
 )
@@ -64,7 +84,7 @@ class User:
 
     path: str
     text: str
-    facts: FileFacts
+    facts: FileFacts = FileFacts()
     imports: Sequence[Imported] | None = None
 
 
@@ -86,9 +106,11 @@ class Users:
             self._known[path] = User(path, text, read_text(text, language), imported(text, language, path))
         return [self._known[path] for path in wanted if path in self._known]
 
-    def is_sure(self, item: Defined, uses: Sequence[tuple[str, int]]) -> bool:
+    def is_sure(self, item: Defined, changed: str, uses: Sequence[tuple[str, int]]) -> bool:
         """Whether uses are plainly of one definition: a name inside another may also stand for one outside."""
         if item.kind == "method":
+            return False
+        if not all(path == changed or _is_told(self._known[path], item, changed) for path, _ in uses):
             return False
         if len(item.path) < 2:
             return True
@@ -98,6 +120,15 @@ class Users:
             for path, line in uses
             for reference in self._known[path].facts.references
         )
+
+
+def _is_told(user: User, item: Defined, changed: str) -> bool:
+    """Whether another file says whose name it uses; in some languages it never does."""
+    language = language_of(changed)
+    if language == "rust":
+        near = rf"\b(?:crate|super|self)\b[^;]*\b(?:{re.escape(_stem(changed))}|{re.escape(last_part(item.name))})\b"
+        return re.search(near, user.text) is not None
+    return language not in _UNTOLD
 
 
 def lines_of(user: User, file: FileDiff, item: Defined) -> list[int]:
@@ -133,7 +164,11 @@ def _is_of(receiver: str, user: User, file: FileDiff, item: Defined) -> bool:
     if len(item.path) > 1 and receiver == last_part(item.path[-2]):
         return True
     name = last_part(item.name)
-    return bool(receiver) and name not in _BUILT_IN and _TWO_WORDS.search(name) is not None
+    if not receiver or name in _BUILT_IN or name.replace("_", "").lower().rstrip("?!") in _COMMON:
+        return False
+    # A type that is not its own has a method of its own.
+    foreign = receiver in _BROUGHT or receiver[:1].isupper()
+    return not foreign and _TWO_WORDS.search(name) is not None
 
 
 def _has(user: User, file: FileDiff, item: Defined) -> bool:
@@ -142,8 +177,20 @@ def _has(user: User, file: FileDiff, item: Defined) -> bool:
         return True
     if file.language == "rust":
         return not rust_elsewhere(user.text, last_part(item.name), file.path)
+    if file.language in ("java", "php"):
+        return not any(_is_from_elsewhere(user.text, last_part(part), file) for part in item.path)
     return user.imports is None or any(
         reaches(user.imports, last_part(part), file.path) for part in item.path
+    )
+
+
+def _is_from_elsewhere(text: str, name: str, file: FileDiff) -> bool:
+    """Whether a file of Java or PHP imports a name from another package than that of the changed file."""
+    own = re.search(r"^\s*(?:package|namespace)\s+([\w.\\]+)", file.before or "", re.MULTILINE)
+    package = own[1] if own else ""
+    pattern = rf"^\s*(?:import|use)\s+(?:static\s+|function\s+)?([\w.\\]*?)[.\\]?{re.escape(name)}\s*;"
+    return any(
+        not match.startswith(package) or not package for match in re.findall(pattern, text, re.MULTILINE)
     )
 
 
@@ -152,7 +199,12 @@ def _hidden(user: User, name: str, *, own: bool) -> list[range]:
     if user.path.endswith((".py", ".pyi")):
         module = parsed(user.text)
         return shadows(module, name, own=own) if module is not None else []
-    return script_parameters(user.text, language_of(user.path), name)
+    language = language_of(user.path)
+    if (pattern := _SHADOWS.get(language)) and re.search(
+        pattern.format(re.escape(name)), user.text, re.MULTILINE
+    ):
+        return [range(1, sys.maxsize)]
+    return script_parameters(user.text, language, name)
 
 
 def _named_by(receiver: str, user: User, file: FileDiff, item: Defined) -> bool:
@@ -166,10 +218,37 @@ def _named_by(receiver: str, user: User, file: FileDiff, item: Defined) -> bool:
 
 def _owners(user: User, file: FileDiff, item: Defined) -> frozenset[str]:
     """The words that before a name say that it is the one that is meant: its module, under any name, and its class."""
-    modules = {one.name for one in user.imports or () if one.is_module(file.path)}
-    package = _parent(file.path).rpartition("/")[2] if file.language == "go" else ""
-    return frozenset(
-        {_stem(file.path), package, *(last_part(part) for part in item.path[:-1]), *modules} - {""}
+    found = {last_part(part) for part in item.path[:-1]}
+    found |= {one.name for one in user.imports or () if one.is_module(file.path)}
+    if file.language == "go":
+        return frozenset(found | _go_names(user.text, _parent(file.path)))
+    if file.language == "rust" and _is_of_std(user.text, _stem(file.path)):
+        return frozenset(found)
+    stems = {_stem(file.path)} if file.language in ("python", "rust") else set()
+    return frozenset(found | stems)
+
+
+def _go_names(text: str, directory: str) -> set[str]:
+    """What a file calls the package of a directory: by the last part of its import path, or by a name of its own."""
+    if not directory:
+        return set()
+    path = re.escape(directory if "/" in directory else f"/{directory}")
+    found = re.finditer(
+        rf"^\s*(?:import\s+)?(\w+\s+)?\"(?:[^\"\n]*/)?{path.removeprefix('/')}\"", text, re.MULTILINE
+    )
+    # A directory alone is also what packages of the language are called: ours is imported by a longer path.
+    return {
+        (match[1] or directory.rpartition("/")[2]).strip()
+        for match in found
+        if "/" in directory or re.search(rf"[^\"\n]/{re.escape(directory)}\"", match[0])
+    }
+
+
+def _is_of_std(text: str, stem: str) -> bool:
+    """Whether a Rust file has a module of that name from the language."""
+    return (
+        re.search(rf"\b(?:std|core|alloc)::(?:[\w:]*::)?(?:\{{[^}}]*)?\b{re.escape(stem)}\b", text)
+        is not None
     )
 
 
