@@ -176,3 +176,12 @@ def test_a_relative_import_of_nothing_is_told(tmp_path: Path) -> None:
         assert told(fine) == []
     # One that comes with the same change.
     assert told("from .new import thing\n", change("thing = 1\n", None, "p/new.py")) == []
+
+
+def test_a_definition_that_another_one_hides_is_lost() -> None:
+    old = "def test_a():\n    assert 1\n"
+    [check] = [check for check in static_checks([change(old + "\n\n" + old, old)]) if check.failed]
+    assert check.name == "keeps definitions" and "test_a is defined there already" in check.detail
+    setter = "class A:\n    @property\n    def x(self):\n        return 1\n"
+    both = f"{setter}\n    @x.setter\n    def x(self, value):\n        pass\n"
+    assert failed(change(both, setter)) == [] and failed(change(f"{old}x = 1\n", old)) == []

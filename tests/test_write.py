@@ -361,6 +361,23 @@ def test_a_function_that_is_to_change_is_rewritten_from_its_first_line_though_it
     assert "area(radius, factor=1)" in after(draft, "pkg/shapes.py")
 
 
+def test_a_method_behind_the_last_of_its_class_is_one_empty_line_away(root: Path) -> None:
+    write(
+        root,
+        {
+            "pkg/base.py": "class Shape:\n    def a(self):\n        return 1\n\n\ndef scaled(value):\n    pass\n"
+        },
+    )
+    git(root, "commit", "-qam", "methods")
+    new = "def b(self):\n    return 2\n```"
+    _, draft, _ = written(
+        root, "Add a method `b` to the class Shape in pkg/base.py", new, hits=hits_in("pkg/base.py")
+    )
+    assert "        return 1\n\n    def b(self):\n        return 2\n\n\ndef scaled" in after(
+        draft, "pkg/base.py"
+    )
+
+
 def test_a_placeholder_is_no_answer(root: Path) -> None:
     empty = "    # Your code here\n    pass\n```"
     _, draft, model = written(root, "Implement `area` in pkg/shapes.py", empty, AREA)

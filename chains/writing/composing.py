@@ -99,10 +99,12 @@ def _edit(target: Target, code: str, files: Mapping[str, FileState]) -> tuple[Ed
 
 def _blank_lines(text: Text, end_line: int, original: str, language: str) -> int:
     """How many empty lines separate definitions there: as many as follow the region, else what is usual."""
-    usual = 2 if language == "python" and not margin_of(original) else 1
+    margin = margin_of(original)
+    usual = 2 if language == "python" and not margin else 1
     following = text.lines[end_line : end_line + 4]
     count = next((at for at, line in enumerate(following) if line.strip()), 0)
-    return count or usual
+    # Behind the last of a type stands what separates types.
+    return count if count and following[count].startswith(margin) else usual
 
 
 _IMPORT_STARTS = ("import ", "from ")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chains.writing.edits import FileChange, FileState, Text
 from chains.writing.types import Check
@@ -50,6 +50,7 @@ def static_checks(
     """
     parsed = [problem for change in changes for problem in _worse(change)]
     lost = [] if removes else _lost(changes)
+    lost += [problem for change in changes for problem in _hidden(change)]
     return [
         Check(PARSES, not parsed, "; ".join(parsed[:_MOST_TOLD])),
         *_names(changes, exists, defines),
@@ -229,6 +230,28 @@ def _lost(changes: Sequence[FileChange]) -> list[str]:
     ]
 
 
+def _hidden(change: FileChange) -> list[str]:
+    """Functions and classes of Python that a new one of the same name takes the place of, as sentences."""
+    after = text_in(change.after)
+    if after is None or _language_of(change) != "python":
+        return []
+    before = _redefined(text_in(change.before) or "")
+    known = {name[-1] for name in _defined(change.path, change.before)}
+    return [
+        f"{change.path}: {name} is defined there already, and hidden by the new one: give it another name"
+        for name, count in _redefined(after).items()
+        if count > before[name] and name in known
+    ]
+
+
+def _redefined(text: str) -> Counter[str]:
+    from pyflakes.messages import RedefinedWhileUnused
+
+    return Counter(
+        str(found.message_args[0]) for found in _messages(text) if isinstance(found, RedefinedWhileUnused)
+    )
+
+
 def _defined(path: str, state: FileState | None) -> set[tuple[str, ...]]:
     text = text_in(state)
     tree = parse(text, language_of(path, text[:200].split("\n", 1)[0])) if text else None
@@ -243,18 +266,22 @@ def _defined(path: str, state: FileState | None) -> set[tuple[str, ...]]:
 
 def undefined_in(text: str) -> Counter[str]:
     """Names of a Python text that nothing in it defines or imports, with how often each is used (pyflakes)."""
-    from pyflakes.checker import Checker
     from pyflakes.messages import UndefinedExport, UndefinedLocal, UndefinedName
+
+    kinds = (UndefinedName, UndefinedLocal, UndefinedExport)
+    return Counter(str(message.message_args[0]) for message in _messages(text) if isinstance(message, kinds))
+
+
+def _messages(text: str) -> list[Any]:
+    """What pyflakes says of a Python text; nothing where it is none."""
+    from pyflakes.checker import Checker
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text)
-            found = Checker(tree, filename="").messages
+            return list(Checker(ast.parse(text), filename="").messages)
     except (SyntaxError, ValueError, RecursionError):
-        return Counter()
-    kinds = (UndefinedName, UndefinedLocal, UndefinedExport)
-    return Counter(str(message.message_args[0]) for message in found if isinstance(message, kinds))
+        return []
 
 
 def undefined_names(change: FileChange) -> list[str]:
