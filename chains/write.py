@@ -216,7 +216,7 @@ class _Machine:
         draft = self._draft_of(state, made, checks)
         problems = self._problems(state, made, checks, problems)
         better = "best" not in state or _rank(draft) >= _rank(state["best"])
-        said = [f"{check.name}: {check.detail or 'no'}" for check in checks if check.failed]
+        said = [f"{check.name}: {check.detail or 'no'}" for check in draft.checks if check.failed]
         detail = "; ".join(said) or (draft.reason if not draft.edits else "all checks pass")
         return {
             "composed": made,

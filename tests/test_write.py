@@ -380,8 +380,12 @@ def test_a_method_behind_the_last_of_its_class_is_one_empty_line_away(root: Path
 
 def test_a_placeholder_is_no_answer(root: Path) -> None:
     empty = "    # Your code here\n    pass\n```"
-    _, draft, model = written(root, "Implement `area` in pkg/shapes.py", empty, AREA)
+    stages, draft, model = written(root, "Implement `area` in pkg/shapes.py", empty, AREA)
     assert len(model.seen) == 2 and draft.passed
+    assert ["body is still missing" in stage.detail for stage in stages if stage.name == "check"] == [
+        True,
+        False,
+    ]
     asked = model.seen[1][1].text
     assert "body is still missing" in asked and "Your code here" not in asked
 
