@@ -51,24 +51,16 @@ def stream(
 
     What asks for code that is not there yet is answered with a block of it, made of what the repository has.
     """
-    if not history and asks_for_code(question):
-        from agent import new_code
-
-        with warming.asking(workspace.directory):
-            yield from new_code.stream(
-                workspace,
-                model,
-                question,
-                only=only,
-                context_tokens=context_tokens,
-                max_tokens=max_tokens,
-                fenced=True,
-            )
-        return
     settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     # Whoever reads ahead rests from here on: loading and searching too need the cores.
     with warming.asking(workspace.directory):
-        yield from _streamed(workspace, model, question, history, settings, only)
+        if history or not asks_for_code(question):
+            yield from _streamed(workspace, model, question, history, settings, only)
+            return
+        from agent import new_code
+
+        limits = {"context_tokens": context_tokens, "max_tokens": max_tokens}
+        yield from new_code.stream(workspace, model, question, only=only, **limits, fenced=True)
 
 
 def _streamed(

@@ -87,8 +87,8 @@ def _found(workspace: Workspace, model: ChosenModel, request: str, only: Filter)
     with workspace.guarded():
         hits, about = writing.sought(workspace, request, only)
     loading.wait()
-    hits = [hit for hit in hits if about and only.admits(hit.path, hit.language)]
-    return hits, _language_of(request, hits)
+    found = hits if about else ()
+    return found, _language_of(request, found)
 
 
 def _language_of(request: str, hits: Sequence[Hit]) -> str:

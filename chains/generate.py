@@ -14,6 +14,7 @@ from chains.types import Answer, Citation, Context, Usage
 from chains.writing.replies import Fence
 from indexers.references import read_text
 from indexers.resolve import last_part
+from indexers.tokens import whole_word
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -121,7 +122,7 @@ def reused(
     modules = {name: module for module, names in _FROM.findall(code) for name in _NAME.findall(names)}
     found: dict[str, Citation] = {}
     for name in used:
-        if name in own or name in found or not _stands(name, text) or len(found) >= _MOST_CITED:
+        if name in own or name in found or not whole_word(name).search(text) or len(found) >= _MOST_CITED:
             continue
         places = [place for place in definitions_of(name) if place.kind != "section" and place.name == name]
         if name in modules:
@@ -133,10 +134,6 @@ def reused(
             reason = f"{name} is defined there"
             found[name] = Citation(place.path, place.start_line, place.end_line, True, reason, name)
     return tuple(found.values())
-
-
-def _stands(name: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _names(code: str, language: str) -> tuple[set[str], list[str]]:

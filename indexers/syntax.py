@@ -95,6 +95,11 @@ def parse(text: str, language: str) -> Syntax | None:
     return None if _is_hostile(tree.root_node) else Syntax(tree.root_node, data, grammar)
 
 
+def node_text(node: Node) -> str:
+    """The text of a node as it stands in the file; see `Syntax.text` for one to show."""
+    return (node.text or b"").decode("utf-8", "replace")
+
+
 def last_row(node: Node) -> int:
     """Row of the last character of a node; some grammars count the line end as part of it."""
     end = node.end_point

@@ -111,6 +111,11 @@ def tokenize(text: str) -> list[str]:
     return joined_tokens(text).split()
 
 
+def whole_word(name: str) -> re.Pattern[str]:
+    """Finds a name where it is no part of a longer word; it may hold any character."""
+    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+
+
 def unique(tokens: Iterable[str]) -> list[str]:
     """Tokens without repeats, first occurrence kept."""
     return list(dict.fromkeys(tokens))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chains.search.passages import Passages
 from indexers.filters import EVERYTHING, Filter
-from indexers.tokens import tokenize
+from indexers.tokens import tokenize, whole_word
 
 if TYPE_CHECKING:
     from chains.context import CountTokens
@@ -62,7 +61,7 @@ class KeywordGraph:
 
     def callers_of(self, name: str, limit: int) -> list[WordFound]:
         """Lines that hold the identifier, in the order of the best keyword matches; see `Graph`."""
-        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+        word = whole_word(name)
         found: list[WordFound] = []
         scored = self._index.by_keyword(tokenize(name), _CHUNKS_EACH * limit, self._only)
         chunks = self._index.chunks([item.chunk_id for item in scored])

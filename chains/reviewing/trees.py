@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from chains.reviewing.checks.uses import Tree
@@ -12,6 +11,7 @@ from indexers.errors import RepositoryError
 from indexers.files import text_of
 from indexers.git import Repository
 from indexers.revisions import Revision
+from indexers.tokens import whole_word
 
 _MAX_FILE_BYTES, _MAX_BYTES = 400_000, 8_000_000
 
@@ -58,7 +58,7 @@ class PatchedTree:
 
     def holding(self, word: str) -> list[str]:
         """The paths of files in which a word stands."""
-        whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+        whole = whole_word(word)
         others = [path for path in self._tree.holding(word) if path not in self._changed]
         return sorted(
             [*others, *(path for path, text in self._changed.items() if text and whole.search(text))]

@@ -89,7 +89,11 @@ def _names(
 
 def _language_of(change: FileChange) -> str:
     after = text_in(change.after)
-    return language_of(change.path, after[:200].split("\n", 1)[0]) if after is not None else ""
+    return _language(change.path, after) if after is not None else ""
+
+
+def _language(path: str, text: str) -> str:
+    return language_of(path, text[:200].split("\n", 1)[0])
 
 
 def text_in(state: FileState | None) -> str | None:
@@ -110,7 +114,7 @@ def _worse(change: FileChange) -> list[str]:
     before, after = text_in(change.before), text_in(change.after)
     if after is None:
         return []
-    language = language_of(change.path, after[:200].split("\n", 1)[0])
+    language = _language(change.path, after)
     strict = _STRICT.get(language) or _STRICT.get(change.path.rpartition(".")[2])
     if strict is not None and (before is None or strict(before) is None):
         error = strict(after)
@@ -254,7 +258,7 @@ def _redefined(text: str) -> Counter[str]:
 
 def _defined(path: str, state: FileState | None) -> set[tuple[str, ...]]:
     text = text_in(state)
-    tree = parse(text, language_of(path, text[:200].split("\n", 1)[0])) if text else None
+    tree = parse(text, _language(path, text)) if text else None
     if tree is None:
         return set()
     kinds = ("function", "method", "class", "type")
@@ -287,7 +291,7 @@ def _messages(text: str) -> list[Any]:
 def undefined_names(change: FileChange) -> list[str]:
     """Names that a Python file uses after a change without having them, and did not before."""
     after = text_in(change.after)
-    if after is None or language_of(change.path, after[:200].split("\n", 1)[0]) != "python":
+    if after is None or _language(change.path, after) != "python":
         return []
     before = undefined_in(text_in(change.before) or "")
     return [name for name, count in undefined_in(after).items() if count > before[name]]

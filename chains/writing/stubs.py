@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chains.writing.replies import margin_of, with_margin, without_margin
-from indexers.syntax import parse
+from indexers.syntax import node_text, parse
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -30,6 +30,7 @@ _AROUND = frozenset(
     {"module", "program", "source_file", "translation_unit", "decorated_definition", "export_statement"}
     | {"lexical_declaration", "variable_declaration", "variable_declarator", "class_body", "declaration_list"}
 )
+_ASIDE = re.compile("comment|^(?:decorator|php_tag|identifier|type_annotation)$")
 _FUNCTION = re.compile(r"function|method|constructor")
 # What a text is made a program with where it is none alone: a method without its class, PHP without its mark.
 _WRAPPED = {
@@ -148,38 +149,26 @@ def _stub(body: Node, shown: str, language: str, skipped: int) -> Stub | None:
 
 
 def _only_says_so(comments: list[Node]) -> bool:
-    return bool(comments) and _TO_DO.search(" ".join(map(_text, comments))) is not None
+    return bool(comments) and _TO_DO.search(" ".join(map(node_text, comments))) is not None
 
 
 def _is_placeholder(item: Node) -> bool:
-    return _PLACEHOLDER.fullmatch(_text(item).strip(" ;\n")) is not None
-
-
-def _text(item: Node) -> str:
-    return (item.text or b"").decode("utf-8", "replace")
+    return _PLACEHOLDER.fullmatch(node_text(item).strip(" ;\n")) is not None
 
 
 def _body(root: Node) -> Node | None:
     """The body of the one function that a text holds; None where it holds anything else."""
-    node: Node | None = root
-    while node is not None:
-        if _FUNCTION.search(node.type) and node.type != "function_declarator":
-            return node.child_by_field_name("body")
-        inner = [
-            child
-            for child in node.named_children
-            if not _COMMENT.search(child.type)
-            and child.type not in ("decorator", "php_tag", "identifier", "type_annotation")
-        ]
-        is_way = node.type in _AROUND or (
-            node.type == "class_declaration" and _text(node).startswith("class Wrapped")
-        )
-        node = (
-            (inner[-1] if node.type == "class_declaration" else inner[0] if len(inner) == 1 else None)
-            if is_way
-            else None
-        )
-    return None
+    node = root
+    while not _FUNCTION.search(node.type) or node.type == "function_declarator":
+        inner = [child for child in node.named_children if not _ASIDE.search(child.type)]
+        if node.type == "class_declaration" and node_text(node).startswith("class Wrapped"):
+            inner = inner[-1:]
+        elif node.type not in _AROUND:
+            return None
+        if len(inner) != 1:
+            return None
+        node = inner[0]
+    return node.child_by_field_name("body")
 
 
 def _is_docstring(item: Node) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexers.syntax import parse
+from indexers.syntax import node_text, parse
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -88,7 +88,7 @@ def arities(text: str, language: str) -> dict[tuple[int, str], Arity]:
         parameters = node.child_by_field_name("parameters")
         name = _name_of(node) if parameters is not None else None
         if parameters is not None and name is not None:
-            key = name.start_point.row + 1, _text(name)
+            key = name.start_point.row + 1, node_text(name)
             found.setdefault(key, []).append(_arity(parameters, node, language))
     return {key: one[0] for key, one in found.items() if len(one) == 1}
 
@@ -112,10 +112,6 @@ def _nodes(text: str, language: str) -> Iterator[Node]:
         node = stack.pop()
         yield node
         stack += node.named_children
-
-
-def _text(node: Node) -> str:
-    return (node.text or b"").decode("utf-8", "replace")
 
 
 def _name_of(node: Node) -> Node | None:
@@ -147,10 +143,10 @@ def _arity(parameters: Node, function: Node, language: str) -> Arity:
     of_self = any(item.type == "self_parameter" for item in parameters.named_children)
     for item in parameters.named_children:
         kind, inside = item.type, {child.type for child in item.named_children}
-        if kind in _NO_PARAMETER or _text(item) == "void" or inside & {"this"}:
+        if kind in _NO_PARAMETER or node_text(item) == "void" or inside & {"this"}:
             continue
         if kind == "keyword_parameter":
-            name = _text(item.child_by_field_name("name") or item)
+            name = node_text(item.child_by_field_name("name") or item)
             named.add(name)
             if item.child_by_field_name("value") is None:
                 needed.add(name)
@@ -182,7 +178,7 @@ def _callee(node: Node) -> str:
         return ""  # what a call gives back is called
     named = named or _unnamed(node, "name")
     receiver = node.child_by_field_name("receiver")
-    if named is not None and receiver is not None and _text(named) == "new":
+    if named is not None and receiver is not None and node_text(named) == "new":
         named = receiver
     for _ in range(_DEEP):
         inner = named and next(
@@ -191,7 +187,7 @@ def _callee(node: Node) -> str:
         if inner is None:
             break
         named = inner
-    return _text(named) if named is not None else ""
+    return node_text(named) if named is not None else ""
 
 
 def _given(node: Node, arguments: Node, language: str) -> Call | None:
@@ -206,7 +202,7 @@ def _given(node: Node, arguments: Node, language: str) -> Call | None:
         ):
             return None
         if language == "ruby" and item.type == "pair":
-            names.add(_text(item.child_by_field_name("key") or item))
+            names.add(node_text(item.child_by_field_name("key") or item))
         else:
             count += 1
     # In Go the results of one call may be all the arguments of another.

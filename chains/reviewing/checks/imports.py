@@ -154,13 +154,19 @@ def _specified(module: str, path: str) -> tuple[tuple[str, ...], bool]:
     if not module.startswith("."):
         # An alias for the root, or the scope of a package, is no directory.
         return tuple(part.partition(".")[0] for part in module.split("/") if part[:1] not in "@~#"), False
+    where = spelled(module, path)
+    return (parts_of_path(where) if where else ()), True
+
+
+def spelled(module: str, path: str) -> str:
+    """The path that a relative import of a script spells, from the script's own."""
     parts = path.split("/")[:-1]
     for part in module.split("/"):
         if part == "..":
             parts = parts[:-1]
         elif part not in (".", ""):
             parts.append(part)
-    return (parts_of_path("/".join(parts)) if parts else ()), True
+    return "/".join(parts)
 
 
 def _clause(text: str) -> Iterator[tuple[str, str]]:

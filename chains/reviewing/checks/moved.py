@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from chains.reviewing.checks.imports import ROOTS, SCRIPTS, Imported, imported, parsed, parts_of_path
-from chains.reviewing.checks.uses import Tree, User, Users
+from chains.reviewing.checks.imports import ROOTS, SCRIPTS, Imported, imported, parsed, parts_of_path, spelled
+from chains.reviewing.checks.uses import Tree, Users
 from chains.reviewing.types import FileDiff
 
 _PYTHON = (".py", ".pyi")
@@ -45,7 +45,7 @@ def left_behind(
                 if (
                     _is_from(item, old, user.path, tree)
                     and not any(_leads_to(item, path) for path in there)
-                    and not _is_tried(user, item.line)
+                    and not _is_tried(user.path, user.text, item.line)
                     and not _is_elsewhere(item, old, user.path, tree)
                 ):
                     uses[user.path, item.line] = item.relative or _size(item, old) > 1
@@ -69,7 +69,7 @@ def lost_by_moving(files: Sequence[FileDiff], tree: Tree, late: Callable[[], boo
             and _key(item) in worked
             and not there & set(_candidates(item, file.path))
             and not _is_elsewhere(item, "", file.path, tree)
-            and not _is_tried(User(file.path, file.after), item.line)
+            and not _is_tried(file.path, file.after, item.line)
         }
         if lost:
             yield LeftBehind(file, tuple((file.path, line) for line in sorted(lost)), sure=True)
@@ -97,7 +97,7 @@ def _stem(path: str) -> str:
 def _is_from(item: Imported, old: str, path: str, tree: Tree) -> bool:
     """Whether an import means the file that was at a path, and no package that is installed."""
     if not old.endswith(_PYTHON):
-        return item.relative and _stem(_said(item, path)) == _stem(old)
+        return item.relative and _stem(spelled(item.said, path)) == _stem(old)
     if not _leads_to(item, old) or item.relative:
         return item.relative and _leads_to(item, old)
     if item.module[0] in sys.stdlib_module_names:
@@ -110,17 +110,6 @@ def _is_from(item: Imported, old: str, path: str, tree: Tree) -> bool:
         size == 1 and parts[:-1] == _folder(path) and not tree.texts([f"{folder}/__init__.py".lstrip("/")])
     )
     return beside or parts[: len(parts) - size] in ROOTS
-
-
-def _said(item: Imported, path: str) -> str:
-    """The path that a script's relative import spells."""
-    parts = list(_folder(path))
-    for part in item.said.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in (".", ""):
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _size(item: Imported, old: str) -> int:
@@ -151,7 +140,7 @@ def _is_elsewhere(item: Imported, old: str, path: str, tree: Tree) -> bool:
 def _candidates(item: Imported, path: str) -> list[str]:
     """The paths that the module could have, and what is taken from it, if that is a module."""
     if item.said:
-        said = _said(item, path)
+        said = spelled(item.said, path)
         return [said + ending for ending in _SCRIPT_ENDINGS] + [
             _SCRIPT_ENDING.sub("", said) + ending for ending in _SCRIPT_ENDINGS
         ]
@@ -171,11 +160,11 @@ def _places(module: tuple[str, ...], item: Imported, path: str) -> list[str]:
     ]
 
 
-def _is_tried(user: User, line: int) -> bool:
+def _is_tried(path: str, text: str, line: int) -> bool:
     """Whether a line may fail, or is not always run: what it imports may be absent."""
-    if not user.path.endswith(_PYTHON):
-        return re.search(r"\btry\s*\{", "\n".join(user.text.split("\n")[max(0, line - 3) : line])) is not None
-    module = parsed(user.text)
+    if not path.endswith(_PYTHON):
+        return re.search(r"\btry\s*\{", "\n".join(text.split("\n")[max(0, line - 3) : line])) is not None
+    module = parsed(text)
     return any(
         node.body[0].lineno <= line <= (node.body[-1].end_lineno or line)
         for node in (ast.walk(module) if module is not None else ())

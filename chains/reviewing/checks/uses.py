@@ -84,7 +84,7 @@ class User:
 
     path: str
     text: str
-    facts: FileFacts = FileFacts()
+    facts: FileFacts
     imports: Sequence[Imported] | None = None
 
 
@@ -232,16 +232,10 @@ def _go_names(text: str, directory: str) -> set[str]:
     """What a file calls the package of a directory: by the last part of its import path, or by a name of its own."""
     if not directory:
         return set()
-    path = re.escape(directory if "/" in directory else f"/{directory}")
-    found = re.finditer(
-        rf"^\s*(?:import\s+)?(\w+\s+)?\"(?:[^\"\n]*/)?{path.removeprefix('/')}\"", text, re.MULTILINE
-    )
     # A directory alone is also what packages of the language are called: ours is imported by a longer path.
-    return {
-        (match[1] or directory.rpartition("/")[2]).strip()
-        for match in found
-        if "/" in directory or re.search(rf"[^\"\n]/{re.escape(directory)}\"", match[0])
-    }
+    before = r"(?:[^\"\n]*/)?" if "/" in directory else r"[^\"\n]+/"
+    found = re.finditer(rf"^\s*(?:import\s+)?(\w+\s+)?\"{before}{re.escape(directory)}\"", text, re.MULTILINE)
+    return {(match[1] or directory.rpartition("/")[2]).strip() for match in found}
 
 
 def _is_of_std(text: str, stem: str) -> bool:
