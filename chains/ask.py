@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chains.engine.streams import closed_after
+from chains.engine.streams import closed_after, cost_so_far
 from chains.kv.turns import blocks, fitting_turns, new_sources, repeated, texts_of, with_tokens
 from chains.packing import NOTHING, ReadBefore, packed
 from chains.parsing import check
 from chains.prompts import prompt_text
 from chains.search.query import STOP_WORDS
-from chains.types import OVER_BUDGET, Answer, Context, Cost, Question, Retrieved, Turn, Usage
+from chains.types import OVER_BUDGET, REPEATED, Answer, Context, Cost, Question, Retrieved, Turn, Usage
 from indexers.errors import ContextTooSmall, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _RUN_WORDS, _CIRCLES, _LOOKED_BACK = 6, 9, 2_000
 _DIGITS = re.compile(r"\d+")
 _SENTENCE_ENDS = ".!?\n]"
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
-REPEATED = "repetition"
 _PRONOUNS = frozenset(
     """it its that this they them those these there he she his her one ones same former latter
     also""".split()
@@ -222,11 +221,7 @@ def answer_stream(
                 finish = REPEATED
                 break
     if finish == REPEATED:
-        usage = usage or {
-            "input_tokens": _prompt_tokens(model, prepared),
-            "output_tokens": len(pieces),
-            **getattr(model, "cost", {}),
-        }
+        usage = usage or cost_so_far(model, prepared.messages, len(pieces))
     yield finished(prepared, "".join(pieces), usage, finish, first, model_name)
 
 
@@ -245,11 +240,6 @@ def repeats(text: str) -> bool:
         return False
     said = [part.strip() for part in _SENTENCES.split(text) if len(part.strip()) >= _LEAST_REPEATED]
     return bool(said) and said.count(said[-1]) > _ALLOWED_REPEATS
-
-
-def _prompt_tokens(model: Any, prepared: Prepared) -> int:
-    counted = getattr(model, "prompt_tokens", None)
-    return len(counted(list(prepared.messages))) if counted else 0
 
 
 def finished(

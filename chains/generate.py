@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chains.context import pack
+from chains.engine.streams import closed_after, cost_so_far
 from chains.prompts import prompt_text
-from chains.types import Answer, Citation, Context, Usage
+from chains.types import REPEATED, Answer, Citation, Context, Usage
 from chains.writing.replies import Fence
+from chains.writing.speaking import goes_on_inventing, loops
 from indexers.references import read_text
 from indexers.resolve import last_part
 from indexers.tokens import whole_word
@@ -79,21 +81,26 @@ def new_code(
     started = time.monotonic()
     wanted = asked(request, hits, model, language, context_tokens)
     fence, sources = wanted.fence, wanted.context.sources
-    written, shown, first, finish = "", 0, 0.0, ""
+    written, pieces, shown, first, finish = "", 0, 0, 0.0, ""
     usage: dict[str, Any] = {}
     opening = fence.opening if fenced else ""
-    for chunk in model.stream(wanted.said, grammar=fence.grammar(), max_tokens=max_tokens):
-        if chunk.text:
-            first = first or time.monotonic() - started
-            written += chunk.text
-            # Whole lines: the last one may be the beginning of the closing marks.
-            body = fence.body(written)
-            ready = len(body) if fence.closes(written) else body.rfind("\n") + 1
-            if body[:ready].strip() and ready > shown:
-                yield (opening if not shown else "") + body[shown:ready]
-                shown = ready
-        usage = dict(chunk.usage_metadata or usage)
-        finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+    with closed_after(model.stream(wanted.said, grammar=fence.grammar(), max_tokens=max_tokens)) as writing:
+        for chunk in writing:
+            if chunk.text:
+                first = first or time.monotonic() - started
+                written, pieces = written + chunk.text, pieces + 1
+                # Whole lines: the last one may be the beginning of the closing marks.
+                body = fence.body(written)
+                ready = len(body) if fence.closes(written) else body.rfind("\n") + 1
+                if body[:ready].strip() and ready > shown:
+                    yield (opening if not shown else "") + body[shown:ready]
+                    shown = ready
+            usage = dict(chunk.usage_metadata or usage)
+            finish = str(chunk.response_metadata.get("finish_reason", finish) or finish)
+            if "\n" in chunk.text and (loops(written) or goes_on_inventing(written)):
+                finish = REPEATED
+                usage = usage or cost_so_far(model, wanted.said, pieces)
+                break
     code = fence.body(written)
     text = (fence.block(code) if code.strip() else NOTHING_WRITTEN) if fenced else code
     if rest := text[len(opening) + shown if shown else 0 :]:

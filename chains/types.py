@@ -47,6 +47,8 @@ class Question:
 
 
 OVER_BUDGET = "over the token budget"
+# Why an answer ended that its model would not have: it said the same over and over.
+REPEATED = "repetition"
 
 
 @dataclass(frozen=True, slots=True)

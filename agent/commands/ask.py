@@ -33,6 +33,7 @@ from agent.output import Output
 from agent.progress_view import ProgressView
 from agent.safe_text import show_label, show_path, to_json, valid_text
 from agent.wording import count_text, seconds_text
+from chains.types import REPEATED
 from indexers.errors import UsageError
 
 if TYPE_CHECKING:
@@ -264,6 +265,10 @@ def show_usage(output: Output, answer: Answer, choice: str = "") -> None:
     usage = answer.usage
     if usage.finish_reason == "length":
         output.warn("the answer reached its longest length and was cut; --max-tokens allows more")
+    elif usage.finish_reason == REPEATED:
+        output.warn(
+            "the model went round in circles and was stopped; a larger one does so less: agent models"
+        )
     if answer.dropped:
         output.note(
             (f"{count_text(len(answer.dropped), 'source')} did not fit; --context-tokens allows more", "dim")

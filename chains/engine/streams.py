@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 
@@ -20,3 +20,13 @@ def closed_after(stream: Iterator[_Item]) -> Iterator[Iterator[_Item]]:
     finally:
         # A plain iterator has nothing to close.
         getattr(stream, "close", lambda: None)()
+
+
+def cost_so_far(model: Any, messages: Sequence[Any], written: int) -> dict[str, Any]:
+    """The usage of a stream that was closed before it told its own: tokens read and written.
+
+    :param written: pieces that came, each of them one token.
+    """
+    counted = getattr(model, "prompt_tokens", None)
+    read = len(counted(list(messages))) if counted else 0
+    return {"input_tokens": read, "output_tokens": written, **getattr(model, "cost", {})}

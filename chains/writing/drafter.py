@@ -86,7 +86,8 @@ class Drafter:
             limit = min(limit, _GROWTH * self._model.count_tokens(shown) + _ROOM)
         # What is rewritten stands in the prompt: as a draft it makes the writing faster, and never another.
         long = target.region is not None and target.region.length >= _LONG and target.kind is Kind.REPLACE
-        reply, finish = self._speaker.say(stage, messages, fence.grammar(), limit, fence, draft=long)
+        grammar = fence.grammar(stub.barred(self._request)) if stub else fence.grammar()
+        reply, finish = self._speaker.say(stage, messages, grammar, limit, fence, draft=long)
         code = fence.body(reply)
         if stub and code.strip():
             code = stub.joined(code, language)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from chains.writing.barring import Barred
+
 _LEAST_FENCE = 3
 # llama.cpp reads a run of alternatives; more backticks than this in a file are no code and no prose.
 _MOST_FENCE = 40
 _OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n", re.MULTILINE)
+NOTHING_BARRED = Barred()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,14 @@ class Fence:
         """Code as a prompt shows it."""
         return f"{self.opening}{code.removesuffix(chr(10))}\n{self.marks}\n"
 
-    def grammar(self) -> str:
+    def grammar(self, barred: Barred = NOTHING_BARRED) -> str:
         """GBNF of what follows the opening line: any lines, the first of which that begins with the marks ends it.
 
-        The text itself is free; what it cannot do is to end without the closing line, or to go on behind it.
+        The text itself is free but for what is barred; what it cannot do is to end without the closing line, or to go
+        on behind it.
         """
+        if barred:
+            return "\n".join([f'root ::= lines "{self.marks}" "\\n"?', *barred.rules(self.marks), ""])
         starts = ['"\\n"', "[^`\\n\\x00] rest"]
         for count in range(1, len(self.marks)):
             starts.append(f'"{"`" * count}" ("\\n" | [^`\\n\\x00] rest)')

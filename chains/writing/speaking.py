@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,10 @@ from chains.writing.types import Exchange
 from indexers.types import Progress
 
 _LOOP_LINES, _LOOPS = 3, 8
+# So many definitions in a row that differ in names and strings alone, of at most so many lines each.
+_SERIES_LINES, _SERIES = 8, 10
+_DEFINES = re.compile(r"^\s*(?:[\w@]+\s+)*(?:def|function|func|fn|class|struct|sub)\s", re.MULTILINE)
+_STRING = re.compile(r"""(["'`])(?:\\.|(?!\1).)*\1""")
 # How freely a model answers what it was asked before.
 _AGAIN = 0.8
 
@@ -109,4 +114,18 @@ def loops(text: str) -> bool:
         repeated = lines[-size * _LOOPS :]
         if len(repeated) == size * _LOOPS and repeated == last * _LOOPS:
             return True
+    return False
+
+
+def goes_on_inventing(text: str) -> bool:
+    """Whether the last lines of new code are one definition after the other of the same shape, and many.
+
+    What small models do that were asked for one function: routes, handlers, getters without end, under other names.
+    """
+    lines = [line for line in text.split("\n")[:-1] if line.strip()][-_SERIES_LINES * _SERIES :]
+    shapes = [re.sub(r"\w+", "w", _STRING.sub("s", line)) for line in lines]
+    for size in range(2, _SERIES_LINES + 1):
+        repeated = shapes[-size * _SERIES :]
+        if len(repeated) == size * _SERIES and repeated == shapes[-size:] * _SERIES:
+            return _DEFINES.search("\n".join(lines[-size:])) is not None
     return False

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chains.writing.barring import Barred
 from chains.writing.replies import margin_of, with_margin, without_margin
 from indexers.syntax import node_text, parse
 
@@ -20,6 +21,21 @@ _PLACEHOLDER = re.compile(
     r"(?:not[ _-]?(?:yet[ _-]?)?implemented|unimplemented|implement me|[\"'`]\s*todo\b\s*[:\"'`]|todo\(\)).*"
     r"|throw new UnsupportedOperationException\(.*\)",
     re.IGNORECASE | re.DOTALL,
+)
+# The part of it that little but placeholders begin with (`raise Not`: barred to the letter, small models write
+# `Not ImplementedError`), and the word of those that are no work when they come first.
+_TELLS = re.compile(
+    r".*?(?:not(?=implemented)|not[ _-](?:yet[ _-])?i|unimplemented|implement m|todo|UnsupportedOperationE)",
+    re.IGNORECASE,
+)
+_GIVES_UP = re.compile(
+    r"(?:raise|throw|panic|abort|fail|fatalError|die)\b|\w*(?:todo|implemented)(?=!?[({])", re.IGNORECASE
+)
+# A request for a function that does no more than to fail.
+_TO_FAIL = re.compile(
+    r"\b(?:should|must|shall|to|and|make \S+|let \S+|have \S+)\s+(?:always\s+|only\s+|just\s+)?"
+    r"(?:raise|throw|panic|fail|abort|die)\b",
+    re.IGNORECASE,
 )
 _TO_DO = re.compile(r"\b(?:todo|fixme|implement|stub|your code)\b", re.IGNORECASE)
 # Functions that are meant to be empty, or to be one of several.
@@ -63,12 +79,27 @@ class Stub:
     """What there is of a function whose body is a placeholder: lines before it, and the `tail` that closes it.
 
     `known` differs from `head` in comments that stand in the place of the body; `margin` is where that begins.
+    `placeholder` is the statement in its place, if there is one.
     """
 
     known: str
     head: str
     tail: str = ""
     margin: str = ""
+    placeholder: str = ""
+
+    def barred(self, request: str) -> Barred:
+        """What the answer may not begin its lines with: the placeholder again, and others of its kind.
+
+        Small models copy it out of the file, or say it in other words, round after round.
+        """
+        if _TO_FAIL.search(_said(request)):
+            return Barred()
+        line = self.placeholder.strip(" ;\n").split("\n", 1)[0]
+        if line in ("pass", "..."):
+            return Barred((f"{line}\n", f"{line} ", "raise Not"))
+        first, tells = _GIVES_UP.match(line), _TELLS.match(line)
+        return Barred(*((found[0],) if found else () for found in (first, tells)))
 
     def joined(self, body: str, language: str) -> str:
         """The whole function from an answer that goes on behind the head, or that begins anew all the same."""
@@ -108,7 +139,12 @@ def _code_lines(text: str) -> Iterator[str]:
 
 def wants_body(request: str) -> bool:
     """Whether a request about an empty function can be about its body, and not about its head."""
-    return _ABOUT_HEAD.search(re.sub(r"`[^`]*`", "", request)) is None
+    return _ABOUT_HEAD.search(_said(request)) is None
+
+
+def _said(request: str) -> str:
+    """A request without the code and the paths in it: `decorators.py` is nothing about a decorator."""
+    return re.sub(r"`[^`]*`|\S*[/\\]\S*|\w+\.\w+", "", request)
 
 
 def stub_of(shown: str, language: str) -> Stub | None:
@@ -145,7 +181,8 @@ def _stub(body: Node, shown: str, language: str, skipped: int) -> Stub | None:
     last = end.row - skipped - (1 if end.column == 0 else 0)
     if not work:
         known = "".join(f"{line}\n" for line in lines[: last + 1])
-    return Stub(known, head, "\n".join(lines[last + 1 :]), margin)
+    placeholder = node_text(work[0]) if work else ""
+    return Stub(known, head, "\n".join(lines[last + 1 :]), margin, placeholder)
 
 
 def _only_says_so(comments: list[Node]) -> bool:

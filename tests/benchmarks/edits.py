@@ -12,7 +12,8 @@ Every case is put to the model, greedily, in each arm:
 
     ours      agent write: the place by grammar, retrieval on, up to three rounds with the test command
     blind     the same without any source but the place itself
-    blocks    the same sources and place; the answer is a SEARCH/REPLACE block, applied where the text is found exactly
+    blocks    the same sources and place; after an example, the answer is a SEARCH/REPLACE block,
+              applied where its text is found exactly
 
 `first` is the share that passes in the first round, without repair. Answers are appended to --answers as they come; a
 run that is stopped, or reaches --seconds, goes on there.
@@ -57,6 +58,21 @@ _ASK = (
     "Answer with one block of this form, and nothing else. The SEARCH part must be copied from the file exactly, "
     "character by character; the REPLACE part is what stands there afterwards.\n"
     "<<<<<<< SEARCH\nlines of the file\n=======\nnew lines\n>>>>>>> REPLACE"
+)
+
+
+# What every tool with this format shows its model first: one task, answered as it should be.
+_SHOWN = (
+    "Task: Implement `double` in src/numbers.py: it raises NotImplementedError now.\n\n"
+    "These are lines 4-6 of src/numbers.py:\n```python\ndef double(value):\n"
+    '    """Twice the value."""\n    raise NotImplementedError\n```\n'
+)
+_ANSWERED = (
+    "<<<<<<< SEARCH\n"
+    '    """Twice the value."""\n    raise NotImplementedError\n'
+    "=======\n"
+    '    """Twice the value."""\n    return 2 * value\n'
+    ">>>>>>> REPLACE"
 )
 
 
@@ -240,7 +256,7 @@ def answer_ours(agent: Agent, case: Case, python: str, retrieval: bool) -> dict[
 
 def answer_blocks(agent: Agent, case: Case, python: str) -> dict[str, Any]:
     """The same sources and place, answered as a SEARCH/REPLACE block."""
-    from langchain_core.messages import HumanMessage, SystemMessage
+    from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
     from chains.context import pack
     from chains.prompts import prompt_text
@@ -262,7 +278,8 @@ def answer_blocks(agent: Agent, case: Case, python: str) -> dict[str, Any]:
     )
     sources = "".join(source.text + "\n" for source in reversed(context.sources))
     said, tokens, read = "", 0, 0
-    messages = [SystemMessage(prompt_text("write")), HumanMessage(sources + asked)]
+    example = HumanMessage(_SHOWN + _ASK), AIMessage(_ANSWERED)
+    messages = [SystemMessage(prompt_text("write")), *example, HumanMessage(sources + asked)]
     for chunk in llm.stream(messages, max_tokens=min(settings.max_tokens, 4 * llm.count_tokens(shown) + 400)):
         said += chunk.text
         if chunk.usage_metadata:
