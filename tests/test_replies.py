@@ -14,7 +14,7 @@ from chains.writing.edits import Kind
 from chains.writing.fitting import fitted
 from chains.writing.regions import named, near, regions_of, scope_of
 from chains.writing.replies import Fence, fenced_code, margin_of, with_margin, without_margin
-from chains.writing.speaking import loops
+from chains.writing.speaking import goes_on_inventing, loops
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,26 @@ def test_blank_lines_get_no_margin() -> None:
 )
 def test_loops(text: str, expected: bool) -> None:
     assert loops(text) is expected
+
+
+def series(count: int, form: str) -> str:
+    return "".join(form.format(n=f"n{number}") for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (series(10, "@app.route('/{n} of all')\ndef {n}():\n    return '{n}'\n\n"), True),
+        (series(9, "@app.route('/{n}')\ndef {n}():\n    return '{n}'\n\n"), False),
+        (series(12, "func {n}() int {{\n\treturn 1\n}}\n"), True),
+        (series(60, '    "{n}": 1,\n'), False),
+        (series(30, '  {{\n    "name": "{n}",\n    "age": 3\n  }},\n'), False),
+        (series(30, "case {n}:\n    return 1\n"), False),
+        ("def f():\n    return 1\n" + series(30, "assert f({n})\nprint({n})\n"), False),
+    ],
+)
+def test_definitions_without_end_are_told_from_tables(text: str, expected: bool) -> None:
+    assert goes_on_inventing(text) is expected
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from agent.output import Output
 from agent.paths import edits_dir
 from agent.writing import ChecksFailed, Proposal
 from chains.search.query import asks_for_code
-from chains.types import Answer
+from chains.types import REPEATED, Answer
 from chains.writing.apply import ChangedError
 from chains.writing.edits import Edit, Kind
 from chains.writing.journal import Journal
@@ -215,6 +215,22 @@ def test_a_question_that_wants_code_is_answered_with_a_block_of_it(root: Path) -
         assert "".join(map(str, pieces)) == answer.text == f"```python\n{code}```\n"
         assert [(place.label, place.verified) for place in answer.citations] == [("src/pause.py:4-5", True)]
         assert agent.ask("What does pause do?").text != answer.text
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "".join(f"def nap_{n}():\n    pause({n})\n\n\n" for n in range(40)),
+        "def nap():\n" + "    pause(60)\n" * 40,
+    ],
+)
+def test_new_code_that_goes_round_in_circles_is_stopped_and_shown(root: Path, code: str) -> None:
+    with opened(root, f"{code}```") as agent:
+        *pieces, answer = agent.new_code("a function nap that does pause for a minute")
+        assert isinstance(answer, Answer) and answer.usage.finish_reason == REPEATED
+        assert agent.llm.stopped and code.startswith(answer.text.rstrip("\n"))  # type: ignore[attr-defined]
+        assert "".join(map(str, pieces)) == answer.text and 8 <= answer.text.count("pause") <= 10
+        assert answer.usage.completion_tokens > 0 and answer.citations
 
 
 @pytest.mark.parametrize(

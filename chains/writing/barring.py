@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _COMMENTS = ("#", "//", "/*")
 # What stands for itself in a string, and in a set of characters, of GBNF.
-_ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", '"': '\\"', "]": "\\]", "^": "\\^", "-": "\\-"}
+_ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", '"': '\\"', "]": "\\]", "-": "\\x2D"}
 
 
 @dataclass(frozen=True, slots=True)

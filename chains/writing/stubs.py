@@ -25,11 +25,11 @@ _PLACEHOLDER = re.compile(
 # The part of it that little but placeholders begin with (`raise Not`: barred to the letter, small models write
 # `Not ImplementedError`), and the word of those that are no work when they come first.
 _TELLS = re.compile(
-    r".*?(?:not(?=implemented)|not[ _-](?:yet[ _-])?i|unimplemented|implement m|todo|UnsupportedOperationE)",
+    r".*?(?:not(?=implemented)|not[ _-](?:yet[ _-])?i|unimplemented|implement m|todo[!(]?|UnsupportedOperationE)",
     re.IGNORECASE,
 )
 _GIVES_UP = re.compile(
-    r"(?:raise|throw|panic|abort|fail|fatalError|die)\b|\w*(?:todo|implemented)(?=!?[({])", re.IGNORECASE
+    r"(?:raise|throw|panic|abort|fail|fatalError|die)\b|\w*(?:todo|implemented)!?[({]", re.IGNORECASE
 )
 # A request for a function that does no more than to fail.
 _TO_FAIL = re.compile(
