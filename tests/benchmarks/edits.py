@@ -16,7 +16,8 @@ Every case is put to the model, greedily, in each arm:
               applied where its text is found exactly
 
 `first` is the share that passes in the first round, without repair. Answers are appended to --answers as they come; a
-run that is stopped, or reaches --seconds, goes on there.
+run that is stopped, or reaches --seconds, goes on there. What a model has read it reads no more: a run whose tokens and
+seconds are to be told needs an AGENT_HOME of its own, and one for each arm.
 """
 
 from __future__ import annotations
@@ -259,6 +260,7 @@ def answer_blocks(agent: Agent, case: Case, python: str) -> dict[str, Any]:
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
     from chains.context import pack
+    from chains.engine.streams import closed_after
     from chains.prompts import prompt_text
     from chains.writing.places import find_places
 
@@ -280,14 +282,16 @@ def answer_blocks(agent: Agent, case: Case, python: str) -> dict[str, Any]:
     said, tokens, read = "", 0, 0
     example = HumanMessage(_SHOWN + _ASK), AIMessage(_ANSWERED)
     messages = [SystemMessage(prompt_text("write")), *example, HumanMessage(sources + asked)]
-    for chunk in llm.stream(messages, max_tokens=min(settings.max_tokens, 4 * llm.count_tokens(shown) + 400)):
-        said += chunk.text
-        if chunk.usage_metadata:
-            tokens = chunk.usage_metadata["output_tokens"]
-            details = chunk.usage_metadata.get("input_token_details") or {}
-            read = chunk.usage_metadata["input_tokens"] - int(details.get("cache_read", 0) or 0)
-        if ">>>>>>> REPLACE" in said:
-            break
+    limit = min(settings.max_tokens, 4 * llm.count_tokens(shown) + 400)
+    with closed_after(llm.stream(messages, max_tokens=limit, stop=[">>>>>>> REPLACE"])) as writing:
+        for chunk in writing:
+            said += chunk.text
+            if chunk.response_metadata.get("finish_reason") == "stop":
+                said += "\n>>>>>>> REPLACE"
+            if chunk.usage_metadata:
+                tokens = chunk.usage_metadata["output_tokens"]
+                details = chunk.usage_metadata.get("input_token_details") or {}
+                read = chunk.usage_metadata["input_tokens"] - int(details.get("cache_read", 0) or 0)
     block = _BLOCK.search(said)
     applies = block is not None and bool(block[1]) and text.count(block[1]) == 1
     row: dict[str, Any] = {"applies": applies, "parses": False, "passed": False, "first": False, "rounds": 1}
@@ -317,28 +321,32 @@ def answered(file: Path, model: str) -> dict[tuple[str, str], dict[str, Any]]:
 def run_cases(given: argparse.Namespace, cases: Sequence[Case]) -> Iterator[str]:
     """Answer what is still to come; each row is written before the next begins."""
     started, known = time.monotonic(), answered(given.answers, given.model)
-    for case in cases:
-        for arm in given.arms:
-            if (case.key, arm) in known:
-                continue
-            if time.monotonic() - started > given.seconds:
-                return
-            row = {"case": case.key, "arm": arm, "model": given.model, **one(given, case, arm)}
-            with given.answers.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(row) + "\n")
-            yield f"{case.key} {arm} passed={row['passed']} applies={row['applies']} {row['seconds']} s"
-
-
-def one(given: argparse.Namespace, case: Case, arm: str) -> dict[str, Any]:
-    """One case in one arm, in a tree of its own."""
     kept = secure_directory(cache_dir() / "benchmarks")
     with tempfile.TemporaryDirectory(dir=kept) as made:
-        tree = lay_out(given.repos, case.repository, Path(made), case.commit)
-        file = tree / case.path
-        without = blanked(file.read_text(), case.name)
-        assert without is not None, case
-        file.write_text(without)
-        settings = load_settings(tree, {"model": given.model, "embedder": given.embedder})
+        for case in cases:
+            for arm in given.arms:
+                if (case.key, arm) in known:
+                    continue
+                if time.monotonic() - started > given.seconds:
+                    return
+                tree = Path(made) / case.repository.split("/")[1]
+                if not tree.exists():
+                    lay_out(given.repos, case.repository, Path(made), case.commit)
+                row = {"case": case.key, "arm": arm, "model": given.model, **one(given, case, arm, tree)}
+                with given.answers.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(row) + "\n")
+                yield f"{case.key} {arm} passed={row['passed']} applies={row['applies']} {row['seconds']} s"
+
+
+def one(given: argparse.Namespace, case: Case, arm: str, tree: Path) -> dict[str, Any]:
+    """One case in one arm, in its repository's tree, which is as it was afterwards."""
+    file = tree / case.path
+    text = file.read_text()
+    without = blanked(text, case.name)
+    assert without is not None, case
+    file.write_text(without)
+    settings = load_settings(tree, {"model": given.model, "embedder": given.embedder})
+    try:
         with Agent.open(tree, settings=settings) as agent:
             agent.refresh()
             agent.llm.load()
@@ -348,6 +356,8 @@ def one(given: argparse.Namespace, case: Case, arm: str) -> dict[str, Any]:
             else:
                 row = answer_ours(agent, case, given.python, arm == OURS)
             return {**row, "seconds": round(time.monotonic() - began, 1)}
+    finally:
+        file.write_text(text)
 
 
 def report(cases: Sequence[Case], given: argparse.Namespace) -> dict[str, Any]:
