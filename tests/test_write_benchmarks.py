@@ -38,6 +38,10 @@ def test_a_blanked_function_keeps_its_signature_and_docstring() -> None:
     )
     assert edits.blanked(TEXT, "A.g") == TEXT.replace("return 1", "raise NotImplementedError")
     assert edits.blanked(TEXT, "B.f") is None
+    overloaded = "@overload\ndef h(): ...\n\n\n"
+    assert edits.blanked(overloaded + "def h():\n    pass\n", "h") == (
+        overloaded + "def h():\n    raise NotImplementedError\n"
+    )
     assert [name for name, _ in edits.functions(TEXT)] == ["A.f", "A.g", "h"]
 
 

@@ -122,10 +122,14 @@ def lay_out(repos: Path, repository: str, place: Path, commit: str = "HEAD") -> 
 
 
 def blanked(text: str, name: str) -> str | None:
-    """The file with a function's body gone, its signature and docstring kept; None where there is no such function."""
-    found = next((node for path, node in functions(text) if path == name), None)
-    if found is None:
+    """The file with a function's body gone, its signature and docstring kept; None where there is no such function.
+
+    The last of its name: those before it may be overloads.
+    """
+    named = [node for path, node in functions(text) if path == name]
+    if not named:
         return None
+    found = named[-1]
     lines = text.split("\n")
     body = found.body
     first = body[1] if ast.get_docstring(found) and len(body) > 1 else body[0]
