@@ -35,6 +35,7 @@ _CHOICE_TOKENS = 160
 _CHOICES = 2
 NO_CHOICE = "The model chose no place to change."
 NO_CHANGE = "The model left the code as it is: it may be there already."
+UNFINISHED = "The model did not finish what it wrote:"
 UNDONE = "There is nothing to do: the formatter takes back what was written."
 
 
@@ -307,11 +308,14 @@ class _Machine:
         return problems
 
     def _draft_of(self, state: _State, made: Composed | None, checks: Sequence[Check]) -> Draft:
-        edits = made.edits if made else ()
+        cut = "; ".join(dict.fromkeys(problem for found in state["problems"].values() for problem in found))
+        if cut:
+            # Half a change is none: nobody is asked about it.
+            told = (*checks, Check("finished", False, cut))
+            return Draft(self._request, (), (), told, state["round"], f"{UNFINISHED} {cut}")
+        edits, changes = (made.edits, made.changes) if made else ((), ())
         reason = "" if edits else _nothing(made, checks)
-        cut = [p for found in state["problems"].values() for p in found]
-        told = [*checks, Check("finished", not cut, "; ".join(dict.fromkeys(cut)))] if cut else list(checks)
-        return Draft(self._request, edits, made.changes if made else (), tuple(told), state["round"], reason)
+        return Draft(self._request, edits, changes, tuple(checks), state["round"], reason)
 
     def result(self, state: _State) -> Draft:
         """The draft that the machine ended with, with what it cost."""

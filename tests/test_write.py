@@ -12,6 +12,7 @@ from fakes import ScriptedChat
 from repos import git, make_repo, write
 
 import chains.write
+from chains.writing.barring import Barred
 from chains.writing.diffs import unified_diff
 from chains.writing.edits import FileState, Kind, changes_of
 from chains.writing.material import Material
@@ -113,7 +114,10 @@ def test_the_model_chooses_among_what_there_is(root: Path) -> None:
     grammar = model.options[0]["grammar"]
     for label in ("area in pkg/shapes.py:8-10", "Circle.size in pkg/shapes.py:19-21"):
         assert f'"{label}"' in grammar
-    assert "scaled" not in grammar and model.options[1]["grammar"] == Fence(language="python").grammar()
+    assert "scaled" not in grammar
+    # An empty function is not left empty.
+    barred = Barred(("raise",), ("raise Not",))
+    assert model.options[1]["grammar"] == Fence(language="python").grammar(barred)
 
 
 def test_a_method_keeps_its_margin_and_its_decorator_is_part_of_it(root: Path) -> None:
@@ -407,6 +411,10 @@ def test_the_same_question_is_answered_otherwise(root: Path) -> None:
 def test_code_that_comes_back_unchanged_is_asked_for_again_and_then_told(root: Path) -> None:
     same = 'def area(radius):\n    """The area of a circle."""\n    raise NotImplementedError\n```'
     _, draft, model = written(root, "Implement `area`", same, rounds=2)
+    assert draft.edits == () and "body is still missing" in draft.reason and not draft.passed
+    assert "came back as it was" in model.seen[1][1].text
+    same = "def scaled(value, factor):\n    return value * factor\n```"
+    _, draft, model = written(root, "Double what `scaled` in pkg/base.py gives", same, rounds=2)
     assert draft.edits == () and "may be there already" in draft.reason and not draft.passed
     assert "came back as it was" in model.seen[1][1].text
 
@@ -785,6 +793,16 @@ def test_a_model_that_is_cut_off(root: Path) -> None:
     long = "def area(radius):\n" + "".join(f"    x{n} = {n}\n" for n in range(600))
     _, draft, model = written(root, "Implement `area`", long, AREA)
     assert draft.passed and draft.rounds == 2 and "cut off" in model.seen[1][1].text
+
+
+def test_what_was_not_finished_is_not_proposed(root: Path) -> None:
+    long = "def area(radius):\n" + "".join(f"    x{n} = {n}\n" for n in range(600))
+    _, draft, _ = written(root, "Implement `area`", long, rounds=2)
+    assert draft.edits == () and draft.changes == () and not draft.passed
+    assert "did not finish" in draft.reason and "cut off" in draft.reason
+    # One that fails its tests is the better draft.
+    _, draft, _ = written(root, "Implement `area`", long, WRONG, long, test=TEST)
+    assert draft.edits and [check.name for check in draft.checks if check.failed] == ["tests"]
 
 
 def test_a_model_that_loops_is_stopped(root: Path) -> None:
