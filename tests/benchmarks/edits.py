@@ -267,16 +267,16 @@ def answer_blocks(agent: Agent, case: Case, python: str) -> dict[str, Any]:
     from chains.engine.streams import closed_after
     from chains.prompts import prompt_text
     from chains.writing.places import find_places
+    from chains.writing.regions import named, regions_of
 
     settings = write_settings(agent.workspace)
     with agent.workspace.guarded():
         places = find_places(case.request, material_of(agent.workspace, EVERYTHING), settings)
     llm = agent.llm
     context = pack(places.hits, settings.context_tokens, llm.count_tokens)
-    region = places.direct[0].region
-    assert region is not None
     before = places.files[case.path]
     text = before.data.decode()
+    region = named(regions_of(case.path, text, "python"), [case.name])[-1]
     shown = "\n".join(text.split("\n")[region.start_line - 1 : region.end_line])
     asked = (
         f"Task: {case.request}\n\nThese are lines {region.start_line}-{region.end_line} of {case.path}:\n"
