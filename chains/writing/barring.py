@@ -21,9 +21,6 @@ class Barred:
     first: tuple[str, ...] = ()
     ever: tuple[str, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.first or self.ever)
-
     def rules(self, marks: str) -> list[str]:
         """The rules `lines` and `rest`: lines that begin with none of the words, nor with `marks` at the margin."""
         lines = [*_line("line", marks, self.ever), 'rest ::= [^\\n\\x00]* "\\n"']
@@ -32,17 +29,13 @@ class Barred:
         return [
             "lines ::= lead* first line*",
             f'lead ::= [ \\t]* ("\\n" | ({" | ".join(map(_literal, _COMMENTS))}) rest)',
-            *_line("first", marks, (*self.first, *self.ever, *_COMMENTS), "\n"),
+            *_line("first", marks, (*self.first, *self.ever, *_COMMENTS, "\n")),
             *lines,
         ]
 
 
-def _line(name: str, marks: str, words: Sequence[str], blank: str = "") -> list[str]:
-    """Two rules: a line as it begins at the margin, and what may follow white space.
-
-    :param blank: a line break where a blank line is none of these lines.
-    """
-    words = [*words, *([blank] if blank else [])]
+def _line(name: str, marks: str, words: Sequence[str]) -> list[str]:
+    """Two rules: a line as it begins at the margin, and what may follow white space."""
     return [
         f"{name} ::= {_beside([marks, *words])} | [ \\t]+ {name}-in",
         f"{name}-in ::= {_beside(words)}",
@@ -62,14 +55,14 @@ def _beside(words: Sequence[str]) -> str:
         leads = {word[len(prefix)] for word in shortest if word.startswith(prefix)}
         ends = [] if "\n" in leads else ['"\\n"']
         leads |= {" ", "\t"} if not prefix else set()
-        ends.append(f"[^{''.join(map(_escaped, sorted(leads - {chr(10)})))}\\n\\x00] rest")
+        ends.append(f"[^{_escaped(''.join(sorted(leads - {chr(10)})))}\\n\\x00] rest")
         found.append(f"{_literal(prefix)} ({' | '.join(ends)})" if prefix else " | ".join(ends))
     return " | ".join(found)
 
 
 def _literal(text: str) -> str:
-    return '"' + "".join(_ESCAPES.get(char, char) if char in '"\\\n\t' else char for char in text) + '"'
+    return f'"{_escaped(text)}"'
 
 
-def _escaped(char: str) -> str:
-    return _ESCAPES.get(char, char)
+def _escaped(text: str) -> str:
+    return "".join(_ESCAPES.get(char, char) for char in text)

@@ -42,16 +42,7 @@ class Fence:
         The text itself is free but for what is barred; what it cannot do is to end without the closing line, or to go
         on behind it.
         """
-        if barred:
-            return "\n".join([f'root ::= lines "{self.marks}" "\\n"?', *barred.rules(self.marks), ""])
-        starts = ['"\\n"', "[^`\\n\\x00] rest"]
-        for count in range(1, len(self.marks)):
-            starts.append(f'"{"`" * count}" ("\\n" | [^`\\n\\x00] rest)')
-        return (
-            f'root ::= line* "{self.marks}" "\\n"?\n'
-            f"line ::= {' | '.join(starts)}\n"
-            'rest ::= [^\\n\\x00]* "\\n"\n'
-        )
+        return "\n".join([f'root ::= lines "{self.marks}" "\\n"?', *barred.rules(self.marks), ""])
 
     def body(self, written: str) -> str:
         """The code of an answer that was made to begin with the opening line, whether or not it was finished."""

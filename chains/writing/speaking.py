@@ -109,12 +109,12 @@ def _words(messages: Sequence[Any]) -> str:
 def loops(text: str) -> bool:
     """Whether the last lines of a text have been said many times in a row."""
     lines = [line for line in text.split("\n")[:-1] if line.strip()]
-    for size in range(1, _LOOP_LINES + 1):
-        last = lines[-size:]
-        repeated = lines[-size * _LOOPS :]
-        if len(repeated) == size * _LOOPS and repeated == last * _LOOPS:
-            return True
-    return False
+    return any(_ends_in(lines, size, _LOOPS) for size in range(1, _LOOP_LINES + 1))
+
+
+def _ends_in(lines: list[str], size: int, times: int) -> bool:
+    """Whether the last `size` lines come so many times in a row."""
+    return len(lines) >= size and lines[-size * times :] == lines[-size:] * times
 
 
 def goes_on_inventing(text: str) -> bool:
@@ -125,7 +125,6 @@ def goes_on_inventing(text: str) -> bool:
     lines = [line for line in text.split("\n")[:-1] if line.strip()][-_SERIES_LINES * _SERIES :]
     shapes = [re.sub(r"\w+", "w", _STRING.sub("s", line)) for line in lines]
     for size in range(2, _SERIES_LINES + 1):
-        repeated = shapes[-size * _SERIES :]
-        if len(repeated) == size * _SERIES and repeated == shapes[-size:] * _SERIES:
+        if _ends_in(shapes, size, _SERIES):
             return _DEFINES.search("\n".join(lines[-size:])) is not None
     return False
