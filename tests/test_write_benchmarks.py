@@ -60,16 +60,20 @@ def test_the_cases_that_are_kept_can_be_read() -> None:
 def test_shares_are_of_what_was_answered(tmp_path: Path) -> None:
     case = edits.Case("a/b", "c", "p.py", "f", "t")
     row = {"case": case.key, "arm": "ours", "model": "m", "passed": True, "first": False, "applies": True}
-    row |= {"parses": True, "seconds": 2.0, "tokens": 4, "read": 6, "rounds": 2}
+    row |= {"parses": True, "seconds": 2.0, "tokens": 4, "read": 6, "rounds": 2, "failed": ["finished"]}
     answers = tmp_path / "a.jsonl"
     answers.write_text(json.dumps(row) + "\n" + json.dumps({**row, "model": "other"}) + "\n")
     found = edits.report([case], Namespace(answers=answers, model="m", arms=["ours", "blind"]))
     assert found["arms"] == {
         "ours": {
             **{"cases": 1, "passed": 100.0, "first": 0.0, "applies": 100.0, "parses": 100.0},
-            **{"seconds": 2.0, "tokens": 4.0, "read": 6.0, "rounds": 2.0},
+            **{"seconds": 2.0, "tokens": 4.0, "read": 6.0, "rounds": 2.0, "unfinished": 1},
         }
     }
+    with answers.open("a") as lines:
+        lines.write(json.dumps({**row, "arm": "blind", "passed": False}) + "\n")
+    found = edits.report([case], Namespace(answers=answers, model="m", arms=["ours", "blind"]))
+    assert found["arms"]["blind"]["ours_more"] == "+100 [100, 100]"
 
 
 def test_blocks_are_read_as_they_are_asked_for() -> None:

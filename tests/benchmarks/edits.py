@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from reporting import machine, table, write
+from scores import paired
 
 from agent import Agent, models
 from agent.config import load_settings
@@ -372,12 +373,27 @@ def report(cases: Sequence[Case], given: argparse.Namespace) -> dict[str, Any]:
         rows = [known[case.key, arm] for case in cases if (case.key, arm) in known]
         if rows:
             shares = {name: share(rows, name) for name in ("passed", "first", "applies", "parses")}
+            shares["unfinished"] = sum("finished" in row["failed"] for row in rows)
             means = {
                 name: round(sum(row[name] for row in rows) / len(rows), 1)
                 for name in ("seconds", "tokens", "read", "rounds")
             }
             arms[arm] = {"cases": len(rows), **shares, **means}
+            if arm != OURS:
+                arms[arm]["ours_more"] = ours_more(known, rows)
     return {**machine(), "model": given.model, "cases": [asdict(case) for case in cases], "arms": arms}
+
+
+def ours_more(known: Mapping[tuple[str, str], Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+    """By how many points more of ours pass on the same cases, with its interval over them."""
+    both = [(known[row["case"], OURS], row) for row in rows if (row["case"], OURS) in known]
+    if not both:
+        return ""
+    ours, theirs = (
+        {row["case"]: [100.0 * bool(row["passed"])] for row in side} for side in zip(*both, strict=True)
+    )
+    found = paired(ours, theirs)
+    return f"{found.value:+.0f} [{found.low:.0f}, {found.high:.0f}]"
 
 
 def share(rows: Sequence[Mapping[str, Any]], name: str) -> float:
@@ -410,12 +426,13 @@ def main() -> None:
     for line in run_cases(given, cases):
         print(line, flush=True)
     found_report = report(cases, given)
-    head = ["arm", "cases", "passed", "first", "applies", "parses", "seconds", "tokens", "read"]
+    head = ["arm", "cases", "passed", "first", "applies", "parses", "seconds", "tokens", "read", "unfinished"]
+    head.append("ours_more")
     print(
         table(
             head,
             [
-                [arm, *(str(values[name]) for name in head[1:])]
+                [arm, *(str(values.get(name, "")) for name in head[1:])]
                 for arm, values in found_report["arms"].items()
             ],
         )
