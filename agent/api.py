@@ -26,6 +26,7 @@ from indexers.git import Repository
 from indexers.types import Hit, IndexReport
 
 if TYPE_CHECKING:
+    from agent.asking import OnPreview
     from agent.warming import Warming
     from agent.writing import Proposal
     from chains.commit_message import CommitMessage
@@ -360,8 +361,13 @@ class Agent:
         only: Filter = EVERYTHING,
         context_tokens: int | None = None,
         max_tokens: int | None = None,
+        on_preview: OnPreview | None = None,
     ) -> Iterator[str | Answer]:
-        """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model."""
+        """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model.
+
+        :param on_preview: called with what a local model says from the few sources that are quickly read, a piece at a
+            time, where the answer would begin much later. It costs the answer some seconds and not one letter.
+        """
         from agent import asking
 
         yield from asking.stream(
@@ -372,6 +378,7 @@ class Agent:
             only=only,
             context_tokens=context_tokens,
             max_tokens=max_tokens,
+            on_preview=on_preview,
         )
 
     def deep(

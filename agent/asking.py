@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent import trails, warming
 from agent.loading import Background
+from chains.engine.streams import closed_after
 from chains.search.query import asks_for_code
-from chains.types import Answer, Question, Retrieved, Source, Step, Turn
+from chains.types import Answer, Preview, Question, Retrieved, Source, Step, Turn
 from indexers.errors import AgentError, UsageError
 from indexers.filters import EVERYTHING, Filter
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from chains.lookups import DeepSettings
     from chains.packing import ReadBefore
 
+
+OnPreview = Callable[[Preview], None]
 
 # How long a question waits for files never read, in seconds; what has to do with it is read first, and the rest behind
 # it. Lookups (`deep`) go anywhere, and wait for all.
@@ -46,16 +49,19 @@ def stream(
     only: Filter = EVERYTHING,
     context_tokens: int | None = None,
     max_tokens: int | None = None,
+    on_preview: OnPreview | None = None,
 ) -> Iterator[str | Answer]:
     """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model.
 
     What asks for code that is not there yet is answered with a block of it, made of what the repository has.
+
+    :param on_preview: called with pieces of a preview, where the answer is far; see `chains.preview`.
     """
     settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     # Whoever reads ahead rests from here on: loading and searching too need the cores.
     with warming.asking(workspace.directory):
         if history or not asks_for_code(question):
-            yield from _streamed(workspace, model, question, history, settings, only)
+            yield from _streamed(workspace, model, question, history, settings, only, on_preview)
             return
         from agent import new_code
 
@@ -70,6 +76,7 @@ def _streamed(
     history: Sequence[Turn],
     settings: AskSettings,
     only: Filter,
+    on_preview: OnPreview | None = None,
 ) -> Iterator[str | Answer]:
     from chains.ask import answer_stream
 
@@ -84,15 +91,36 @@ def _streamed(
     )
     stamped = trails.indexed(workspace.ledger.manifest(), shown)
     answer: Answer | None = None
+    said, seconds = _previewed(prepared, model, on_preview) if on_preview else ("", 0.0)
     for item in answer_stream(prepared, model.llm, settings, model.label()):
         answer = item if isinstance(item, Answer) else None
-        yield replace(item, index=workspace.freshness()) if isinstance(item, Answer) else item
+        if isinstance(item, Answer):
+            usage = replace(item.usage, preview_seconds=seconds)
+            yield replace(item, preview=said, usage=usage, index=workspace.freshness())
+        else:
+            yield item
     asked_alone = not prepared.question.history and not only
     if answer is not None and answer.usage.prompt_tokens and asked_alone and _keeps(model):
         kind = trails.SHOWN if model.local.joins else trails.ASKED
         trails.save(*place, model.label(), shown, answer.citations, stamped, kind=kind)
     # Not before: the model needs every core.
     workspace.go_on_behind()
+
+
+def _previewed(prepared: Prepared, model: ChosenModel, on_preview: OnPreview) -> tuple[str, float]:
+    """What was said before the answer, and the seconds from the question to its first token; nothing if it is near."""
+    from chains.preview import preview
+
+    # Servers do not say what they have read, and what is joined was chosen for being quick.
+    if not model.is_local or model.local.joins:
+        return "", 0.0
+    said, first = "", 0.0
+    with closed_after(preview(prepared, model.local)) as pieces:
+        for item in pieces:
+            first = first or time.monotonic() - prepared.started
+            said += item.piece
+            on_preview(item)
+    return said.strip(), round(first, 3)
 
 
 def deep(

@@ -10,6 +10,7 @@ from indexers.filters import EVERYTHING, Filter
 
 if TYPE_CHECKING:
     from agent.api import Agent
+    from agent.asking import OnPreview
 
 
 class Chat:
@@ -27,9 +28,9 @@ class Chat:
         assert isinstance(answer, Answer)
         return answer
 
-    def stream(self, question: str) -> Iterator[str | Answer]:
+    def stream(self, question: str, on_preview: OnPreview | None = None) -> Iterator[str | Answer]:
         """Pieces of the answer, then the `Answer`; only a finished turn is remembered."""
-        for item in self.agent.stream(question, history=self.turns, only=self.only):
+        for item in self.agent.stream(question, history=self.turns, only=self.only, on_preview=on_preview):
             if isinstance(item, Answer):
                 self.turns.append(Turn(question, item.text, item.sources))
                 self.last = item

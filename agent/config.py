@@ -32,6 +32,8 @@ MAX_FILE_BYTES = 64 * 1024
 # What a KV cache may be kept in, as llama.cpp calls it.
 KV_TYPES = tuple(sorted(ggml_types.KV_TYPES))
 COLORS = ("auto", "always", "never")
+# auto: where somebody watches; always: on stderr whatever it is, and with `--json`.
+PREVIEWS = ("auto", "always", "never")
 # One set variable would send prompts, and with them code, to somebody's server.
 TRACING = ("LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGSMITH_TRACING_V2")
 TRACING_SECRETS = ("LANGCHAIN_", "LANGSMITH_")
@@ -52,7 +54,8 @@ class Settings:
     leave the vectors that are still to come to a worker process. `review_block_at` is the severity from which a
     finding stops a commit, `review_deadline` is seconds, `review_fail_mode` says whether what was not reviewed passes
     (`open`) or not (`closed`). `kv_bytes` bounds the states of what models read (0 keeps none), `reading` says how
-    sources are read, one of `chains.kv.policy.READINGS`. `follow_up_seconds` is how long a worker may
+    sources are read, one of `chains.kv.policy.READINGS`, `preview` whether something is said before they are, one of
+    `PREVIEWS`. `follow_up_seconds` is how long a worker may
     read after an answer what is likely to be asked next (0: not at all). `linter` and `formatter` are commands for what
     `write` drafts, with the paths behind them. `warnings` are sentences for people.
     """
@@ -85,6 +88,7 @@ class Settings:
     review_model: str | None = None
     kv_bytes: int = DEFAULT_BYTES
     reading: str = "auto"
+    preview: str = "auto"
     follow_up_seconds: float = 0.0
     linter: str | None = None
     formatter: str | None = None
@@ -246,6 +250,7 @@ KEYS: Mapping[str, Callable[[object], object]] = {
     "review_model": _text,
     "kv_bytes": _whole(0),
     "reading": _one_of(*READINGS),
+    "preview": _one_of(*PREVIEWS),
     "follow_up_seconds": _idle_seconds,
 }
 COLOR_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "AGENT_COLOR")

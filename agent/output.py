@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 Styled = str | tuple[str, str]
 
 
+# Text between the two is shown faint.
+_DIM = "\x1b[2m{}\x1b[22m"
+
+
 class AnswerStream:
     """Text that arrives in pieces, shown as it comes."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, *, dim: bool = False) -> None:
         self._file = file
+        self._frame = _DIM if dim else "{}"
         self._cleaner = Sanitiser()
         self._at_line_start = True
 
@@ -39,7 +44,7 @@ class AnswerStream:
 
     def _write(self, text: str) -> None:
         if text:
-            self._file.write(text)
+            self._file.write(self._frame.format(text))
             self._file.flush()
             self._at_line_start = text.endswith("\n")
 
@@ -93,6 +98,11 @@ class Output:
         return _is_terminal(self._err) and not self._stderr.is_dumb_terminal
 
     @property
+    def watched(self) -> bool:
+        """Whether a person sees the answer as it is written, and wants to see what goes with it."""
+        return self.interactive and _is_terminal(self._out) and not self.quiet
+
+    @property
     def typed(self) -> bool:
         """Whether questions are typed at a terminal."""
         return _is_terminal(sys.stdin) and _is_terminal(self._out)
@@ -139,6 +149,10 @@ class Output:
     def stream(self) -> AnswerStream:
         """The answer in pieces, on stdout."""
         return AnswerStream(self._out)
+
+    def aside(self) -> AnswerStream:
+        """Text beside the answer in pieces, on stderr, dim where colour is shown."""
+        return AnswerStream(self._err, dim=self._stderr.color_system is not None)
 
     def code(self, text: str, language: str) -> list[Text]:
         """The lines of source text, coloured where colour is shown. `text` need not be safe."""

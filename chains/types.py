@@ -110,7 +110,8 @@ class Usage:
 
     `cached_tokens` of the prompt were not read again. `joined_sources` were read on their own and joined;
     `tokens_read` counts those too that were read for later questions, and may exceed the prompt. `reading` says whether
-    sources are joined or read exactly, and why.
+    sources are joined or read exactly, and why. `preview_seconds` counts from the question to the first token of a
+    preview; 0 where there was none.
     """
 
     prompt_tokens: int = 0
@@ -122,6 +123,7 @@ class Usage:
     tokens_read: int = 0
     joined_sources: int = 0
     reading: str = ""
+    preview_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,20 @@ class Cost:
     def read_before(self) -> bool:
         """Whether most of it had been read before."""
         return 2 * self.fresh < self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A piece of a preview: what a model says from `sources`, quickly read, while the answer's own are still to come.
+
+    The last piece is empty. `total` is how many sources the answer will stand on, `seconds` about how long it is until
+    it begins.
+    """
+
+    piece: str
+    sources: tuple[Source, ...]
+    total: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +175,7 @@ class Answer:
     """A checked answer. `unverified` are names and places in it that no source and no question bears out.
 
     `costs` says of each source in the order in which the model saw it what reading it took, where that is known.
+    `preview` is what was said before it, from the sources that were quickly read; nothing in it was checked.
     """
 
     text: str
@@ -172,6 +189,7 @@ class Answer:
     index: Mapping[str, object] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     costs: tuple[Cost, ...] = ()
+    preview: str = ""
 
     def _repr_markdown_(self) -> str:
         """How a notebook shows an answer: its text, then every place it cites and whether that holds."""

@@ -364,13 +364,12 @@ def test_a_sample_is_fixed_by_its_seed_and_grows() -> None:
     assert len(sampled(items, 99, 1)) == 48
 
 
-def test_joining_is_told_in_points_against_every_source_in_its_place() -> None:
+def test_a_mode_is_told_in_points_against_another() -> None:
     found = {
         "fast": {"files": [0.5, None, 1.0], "names": [None]},
         "exact": {"files": [1.0, 1.0, 1.0], "names": [0.1]},
     }
-    told = points(found)
-    assert points({"fast": found["fast"], "ours": found["exact"]}) == told
+    told = points(found, "fast", "exact")
     assert set(told) == {"files"} and told["files"].value == pytest.approx(-25.0)
     assert told["files"].low == pytest.approx(-50.0) and told["files"].high == pytest.approx(0.0)
 

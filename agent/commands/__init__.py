@@ -49,6 +49,14 @@ ExactOption = Annotated[
 FastOption = Annotated[
     bool, typer.Option("--fast", help="Join sources that were read before as they are: quickest, less exact.")
 ]
+PreviewOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Say something from what is quickly read while the sources are: on a terminal, unless set otherwise.",
+        show_default=False,
+    ),
+]
 PathOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -141,10 +149,12 @@ def answer_flags(
     no_download: bool,
     engine: Mapping[str, object] | None = None,
     reading: str | None = None,
+    preview: bool | None = None,
 ) -> dict[str, object]:
     """The flags of commands that answer, as settings; None is "not given". `engine` is what `with_engine` gives."""
     return {
         "reading": reading,
+        "preview": None if preview is None else "always" if preview else "never",
         **(engine or {}),
         "model": model,
         "context_tokens": context_tokens,

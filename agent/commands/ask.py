@@ -22,6 +22,7 @@ from agent.commands import (
     NoDownloadOption,
     NoTestsOption,
     PathOption,
+    PreviewOption,
     RepoOption,
     answer_flags,
     filter_of,
@@ -30,6 +31,7 @@ from agent.commands import (
 )
 from agent.commands.engine import Engine, with_engine
 from agent.output import Output
+from agent.preview_view import preview_view
 from agent.progress_view import ProgressView
 from agent.safe_text import show_label, show_path, to_json, valid_text
 from agent.wording import count_text, seconds_text
@@ -81,6 +83,7 @@ def command(
     ] = False,
     exact: ExactOption = False,
     fast: FastOption = False,
+    preview: PreviewOption = None,
     no_download: NoDownloadOption = False,
     json: JsonOption = False,
     *,
@@ -93,12 +96,16 @@ def command(
 
     Example: agent ask "How does a command find its options?" --repo ~/src/click
     """
-    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine, reading_of(exact, fast))
+    flags = answer_flags(
+        model, context_tokens, max_tokens, no_download, engine, reading_of(exact, fast), preview
+    )
     only = filter_of(path, lang, no_tests)
     if not deep and max_steps is not None:
         raise UsageError("--max-steps bounds the lookups of --deep.", "Add --deep, or leave it out.")
     if deep and show_prompt:
         raise UsageError("--show-prompt shows the prompt without --deep: with it there are several.")
+    if preview and (deep or show_prompt):
+        raise UsageError("--preview goes before an answer without --deep.", "Leave one of them out.")
     if explain and (deep or show_prompt):
         raise UsageError("--explain tells of an answer without --deep.", "Leave one of them out.")
     job = partial(
@@ -140,7 +147,8 @@ def run(
             else:
                 show_text(output, prompt)
             return 0
-        pieces = work.agent.stream(asked, only=only)
+        on_preview = preview_view(output, work, json=json)
+        pieces = work.agent.stream(asked, only=only, on_preview=on_preview)
         if deep:
             looked_up = work.agent.deep(asked, only=only, max_steps=max_steps)
             pieces = show_steps(output, work.progress, looked_up)

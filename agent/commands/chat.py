@@ -19,6 +19,7 @@ from agent.commands import (
     NoDownloadOption,
     NoTestsOption,
     PathOption,
+    PreviewOption,
     RepoOption,
     Work,
     answer_flags,
@@ -30,6 +31,7 @@ from agent.commands import (
 from agent.commands.ask import MAX_QUESTION_CHARS, show_answer, show_sources, show_usage
 from agent.commands.engine import Engine, with_engine
 from agent.output import Output
+from agent.preview_view import preview_view
 from agent.safe_text import sanitise, show_label
 from indexers.errors import AgentError, UsageError
 
@@ -59,6 +61,7 @@ def command(
     max_tokens: AnswerOption = None,
     exact: ExactOption = False,
     fast: FastOption = False,
+    preview: PreviewOption = None,
     no_download: NoDownloadOption = False,
     *,
     engine: Engine,
@@ -70,7 +73,9 @@ def command(
 
     Example: agent chat --repo ~/src/click --model qwen2.5-coder-1.5b-instruct
     """
-    flags = answer_flags(model, context_tokens, max_tokens, no_download, engine, reading_of(exact, fast))
+    flags = answer_flags(
+        model, context_tokens, max_tokens, no_download, engine, reading_of(exact, fast), preview
+    )
     return Job(partial(run, repo=repo, only=filter_of(path, lang, no_tests), flags=flags))
 
 
@@ -91,7 +96,8 @@ class Conversation:
             )
         self.work.progress.show()
         try:
-            answer = show_answer(self.output, self.work.progress, self.chat.stream(question))
+            pieces = self.chat.stream(question, preview_view(self.output, self.work))
+            answer = show_answer(self.output, self.work.progress, pieces)
         except KeyboardInterrupt:
             self.output.note(("stopped; this turn is not remembered", "yellow"))
             return

@@ -13,6 +13,7 @@ Every question of the sample is answered in each mode, greedily, by one model, w
     deep     Agent.ask(deep=True), when named in --modes
     exact    as ours, every source in its place behind those before it (`--exact`), when named in --modes
     fast     as ours, the sources joined without repair (`--fast`), when named in --modes
+    preview  what is said before the answer of ours from the few sources that are quickly read, when named in --modes
     oracle   as ours, but the search sees the gold answer's files alone, and takes them to be about the question; same
              token budget
 
@@ -24,13 +25,13 @@ What is measured:
     verified  share of the places our answer cites that bear out what it says; only those the model itself cited
     answered  share of questions that the model was asked: the others were said to be about something else
     given     share of the gold answer's files that the model was given a piece of
-    read      tokens of the prompt;  known  the share of them that was read before
+    read      tokens of the prompt (of a preview those not known);  known  the share of them that was read before
     first     seconds from question to first token;  seconds  to the last
 
-and the share of the gap closed, (ours - closed) / (oracle - closed), with a 95 % bootstrap over questions; of fast, the
-points of files and names that it has more than exact (or than ours, where exact is not there), question by question,
-with the same interval. Questions whose gold answer names no file of the repository are left out before the sample is
-drawn; a larger sample contains a smaller one of the same seed.
+and the share of the gap closed, (ours - closed) / (oracle - closed), with a 95 % bootstrap over questions; the points
+of files and names, question by question with the same interval, that fast has more than exact (or than ours, where
+exact is not there), and a preview than ours and than the closed book. Questions whose gold answer names no file of the
+repository are left out before the sample is drawn; a larger sample contains a smaller one of the same seed.
 
 Each answer is appended to --answers as it comes: an interrupted run goes on where it was, and answers of another
 commit, model or limit are not mixed in (answers of two states between commits are: run it on a clean checkout).
@@ -48,6 +49,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,13 +64,15 @@ from agent.paths import cache_dir, secure_directory
 from chains.ask import DEFAULT_MAX_TOKENS, REPEATED, AskSettings, answer_stream, prepare, repeats
 from chains.kv.policy import EXACT, FAST
 from chains.llm import LlamaCpp
+from chains.parsing import check
 from chains.search.reading import read_for
-from chains.types import Answer, Question, Retrieved, Usage
+from chains.types import Answer, Preview, Question, Retrieved, Usage
 from indexers.filters import Filter
 
 COMMIT = "46e939b"
-CLOSED, OURS, DEEP, ORACLE = "closed", "ours", "deep", "oracle"
-MODES = (CLOSED, OURS, EXACT, FAST, DEEP, ORACLE)
+CLOSED, PREVIEW, OURS, DEEP, ORACLE = "closed", "preview", "ours", "deep", "oracle"
+# A preview comes before its answer: it is to know what earlier questions have read, and no more.
+MODES = (CLOSED, PREVIEW, OURS, EXACT, FAST, DEEP, ORACLE)
 # What a model needs to be told when it is shown nothing; the wish for names and paths is the one of our own prompt.
 CLOSED_PROMPT = (
     "You answer questions about the source code of the Python library requests (the repository psf/requests, with its "
@@ -149,6 +153,10 @@ def exactly(files: Sequence[str]) -> Filter:
     return Filter(paths=tuple("/" + re.sub(r"([*?\[\\])", r"\\\1", path) for path in files))
 
 
+class _Enough(Exception):
+    """The preview is over."""
+
+
 class Answering:
     """One agent and the ways to answer with it."""
 
@@ -157,6 +165,7 @@ class Answering:
         self._max_tokens = max_tokens
         self.by_mode: Mapping[str, Callable[[Item], Answer]] = {
             CLOSED: self.closed,
+            PREVIEW: self.preview,
             OURS: lambda item: agent.ask(item.question, max_tokens=max_tokens),
             EXACT: lambda item: self.read_as(item, EXACT),
             FAST: lambda item: self.read_as(item, FAST),
@@ -173,6 +182,35 @@ class Answering:
             return self._agent.ask(item.question, max_tokens=self._max_tokens)
         finally:
             llm.reading = before
+
+    def preview(self, item: Item) -> Answer:
+        """What is said before the answer, which is not waited for; `found` is whether anything was."""
+        said: list[Preview] = []
+        first, started = 0.0, time.monotonic()
+
+        def told(item: Preview) -> None:
+            nonlocal first
+            first = first or time.monotonic() - started
+            said.append(item)
+            if not item.piece:
+                raise _Enough
+
+        with suppress(_Enough):
+            for _ in self._agent.stream(item.question, on_preview=told):
+                break
+        text, llm = "".join(piece.piece for piece in said).strip(), self._agent.llm
+        assert isinstance(llm, LlamaCpp)
+        sources = said[0].sources if said else ()
+        cited = check(text, sources, item.question)
+        usage = Usage(
+            prompt_tokens=int(llm.cost.get("tokens_read", 0)),
+            completion_tokens=llm.count_tokens(text),
+            first_token_seconds=round(first, 3),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return Answer(
+            text, cited.citations, sources, usage=usage, found=bool(text), unverified=cited.unverified
+        )
 
     def oracle(self, item: Item) -> Answer:
         """The model with the gold answer's files to search in, which are never said to be about something else."""
@@ -328,11 +366,13 @@ def gaps(found: Mapping[str, Mapping[str, Sequence[float | None]]], mode: str) -
     return shares
 
 
-def points(found: Mapping[str, Mapping[str, Sequence[float | None]]]) -> dict[str, Interval]:
-    """What joining gains over reading every source in its place, in points of 100; each question a group of its own."""
-    told, plain = {}, found[EXACT if EXACT in found else OURS]
+def points(
+    found: Mapping[str, Mapping[str, Sequence[float | None]]], mode: str, against: str
+) -> dict[str, Interval]:
+    """What a mode gains over another in points of 100; each question a group of its own."""
+    told = {}
     for name in GAPS:
-        pairs = zip(found[FAST][name], plain[name], strict=True)
+        pairs = zip(found[mode][name], found[against][name], strict=True)
         whole = [(a, b) for a, b in pairs if a is not None and b is not None]
         ours, theirs = ({str(n): [100 * pair[side]] for n, pair in enumerate(whole)} for side in range(2))
         if whole:
@@ -358,9 +398,17 @@ def summary(found: Mapping[str, Mapping[str, Sequence[float | None]]]) -> dict[s
             mode: {name: asdict(share) if share else None for name, share in gaps(found, mode).items()}
             for mode in closing
         },
-        "fast_against_exact": {name: asdict(gain) for name, gain in points(found).items()}
-        if FAST in found and {EXACT, OURS} & found.keys()
-        else {},
+        **{
+            f"{mode}_against_{against}": {
+                name: asdict(gain) for name, gain in points(found, mode, against).items()
+            }
+            for mode, against in (
+                (FAST, EXACT if EXACT in found else OURS),
+                (PREVIEW, OURS),
+                (PREVIEW, CLOSED),
+            )
+            if {mode, against} <= found.keys()
+        },
     }
 
 
@@ -382,9 +430,10 @@ def report(count: int, result: Mapping[str, Any]) -> str:
                 else "none to close: the oracle is not above the closed book"
             )
             lines.append(f"{mode}: share of the gap closed, {name}: {said}")
-    for name, gain in result["fast_against_exact"].items():
-        between = f"[{gain['low']:+.1f}, {gain['high']:+.1f}]"
-        lines.append(f"fast against sources in their place, {name}: {gain['value']:+.1f} points {between}")
+    for compared, gains in result.items():
+        for name, gain in gains.items() if "_against_" in compared else ():
+            between = f"[{gain['low']:+.1f}, {gain['high']:+.1f}]"
+            lines.append(f"{compared.replace('_', ' ')}, {name}: {gain['value']:+.1f} points {between}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,58 @@
+"""A preview of an answer on stderr, apart from the answer itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.wording import count_text, seconds_text
+
+if TYPE_CHECKING:
+    from agent.asking import OnPreview
+    from agent.commands import Work
+    from agent.output import AnswerStream, Output
+    from agent.progress_view import ProgressView
+    from chains.types import Preview
+
+
+def preview_view(output: Output, work: Work, *, json: bool = False) -> OnPreview | None:
+    """What shows the pieces of a preview, and None where there is to be none: by the settings, and if anybody watches.
+
+    :param json: nothing is shown; what was said goes with the answer.
+    """
+    wanted = work.settings.preview
+    if (
+        wanted == "never"
+        or (wanted == "auto" and (json or not output.watched))
+        or (output.quiet and not json)
+    ):
+        return None
+    return (lambda _: None) if json else PreviewView(output, work.progress)
+
+
+class PreviewView:
+    """Shows pieces as they come, under a line that says what they are worth; then progress goes on."""
+
+    def __init__(self, output: Output, progress: ProgressView) -> None:
+        self._output = output
+        self._progress = progress
+        self._stream: AnswerStream | None = None
+
+    def __call__(self, item: Preview) -> None:
+        """Show one piece; the last, which is empty, ends the preview."""
+        if self._stream is None:
+            self._begin(item)
+            self._stream = self._output.aside()
+        self._stream.feed(item.piece)
+        if not item.piece:
+            self._stream.finish()
+            self._stream = None
+            self._output.note()
+            self._output.note(("answer", "bold"), (f" from {count_text(item.total, 'source')}", "dim"))
+            self._progress.show()
+
+    def _begin(self, item: Preview) -> None:
+        self._progress.hide()
+        read = f"from {len(item.sources)} of {count_text(item.total, 'source')}, unchecked"
+        seconds = f"{item.seconds:.0f} s" if item.seconds < 60 else seconds_text(item.seconds)
+        follows = f"the answer follows in about {seconds}"
+        self._output.note(("preview", "bold"), (f" {read}; {follows}", "dim"))
