@@ -210,7 +210,7 @@ def repo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small models read all of a small repository at once: here an answer is never near."""
+    """A tiny model reads everything at once: here an answer is never near."""
     monkeypatch.setattr("chains.preview.WORTH_WAITING", 0.0)
 
 
@@ -233,9 +233,9 @@ def same(one: Answer, other: Answer) -> bool:
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kv_bytes", [0, 1 << 30])
 def test_not_a_letter_of_the_answer_depends_on_it(
-    repo: Path, smollm_gguf: Path, agent_home: Path, kv_bytes: int
+    repo: Path, tiny_codellama: Path, agent_home: Path, kv_bytes: int
 ) -> None:
-    chosen = settings(smollm_gguf, kv_bytes=kv_bytes)
+    chosen = settings(tiny_codellama, kv_bytes=kv_bytes)
     with Agent.open(repo, settings=replace(chosen, kv_bytes=0)) as agent:
         plain = agent.ask(QUESTION)
     answer, pieces = asked(repo, chosen)
@@ -248,17 +248,17 @@ def test_not_a_letter_of_the_answer_depends_on_it(
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_is_joined_has_no_preview(repo: Path, smollm_gguf: Path) -> None:
-    answer, pieces = asked(repo, settings(smollm_gguf, reading="fast"))
+def test_what_is_joined_has_no_preview(repo: Path, tiny_codellama: Path) -> None:
+    answer, pieces = asked(repo, settings(tiny_codellama, reading="fast"))
     assert not pieces and answer.preview == ""
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_preview_that_is_interrupted_leaves_the_model_free(repo: Path, smollm_gguf: Path) -> None:
+def test_a_preview_that_is_interrupted_leaves_the_model_free(repo: Path, tiny_codellama: Path) -> None:
     def interrupt(_: Preview) -> None:
         raise KeyboardInterrupt
 
-    with Agent.open(repo, settings=settings(smollm_gguf, kv_bytes=0)) as agent:
+    with Agent.open(repo, settings=settings(tiny_codellama, kv_bytes=0)) as agent:
         with pytest.raises(KeyboardInterrupt):
             list(agent.stream(QUESTION, on_preview=interrupt))
         assert agent.ask(QUESTION).text
@@ -266,9 +266,9 @@ def test_a_preview_that_is_interrupted_leaves_the_model_free(repo: Path, smollm_
 
 @pytest.mark.usefixtures("patient")
 def test_the_command_line_shows_it_where_somebody_watches_or_asks(
-    repo: Path, smollm_gguf: Path, capsys: pytest.CaptureFixture[str]
+    repo: Path, tiny_codellama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["ask", QUESTION, "--repo", str(repo), "--model", str(smollm_gguf), "--max-tokens", "8"]
+    command = ["ask", QUESTION, "--repo", str(repo), "--model", str(tiny_codellama), "--max-tokens", "8"]
     assert main([*command, "--preview"]) == 0
     told = capsys.readouterr()
     assert "preview from 1 of " in told.err and "unchecked; the answer follows in about" in told.err
@@ -276,6 +276,8 @@ def test_the_command_line_shows_it_where_somebody_watches_or_asks(
     # All of it is kept now, so the answer is near.
     assert main([*command, "--preview"]) == 0
     assert "preview" not in capsys.readouterr().err
+    # Where nothing is kept, it never is.
+    monkeypatch.setenv("AGENT_KV_BYTES", "0")
     other = ["ask", "what does parse_tail give back?", *command[2:]]
     assert main([*other, "--json", "--preview"]) == 0
     told = capsys.readouterr()
