@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.safe_text import show_label
 from agent.wording import count_text, seconds_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,14 @@ class PreviewView:
 
     def _begin(self, item: Preview) -> None:
         self._progress.hide()
-        read = f"from {len(item.sources)} of {count_text(item.total, 'source')}, unchecked"
+        best, others = item.sources[0], len(item.sources) - 1
+        read = f"and {others} more of {count_text(item.total, 'source')}" if others else ""
+        read = read or (f"one of {count_text(item.total, 'source')}" if item.total > 1 else "the only source")
         seconds = f"{item.seconds:.0f} s" if item.seconds < 60 else seconds_text(item.seconds)
         follows = f"the answer follows in about {seconds}"
-        self._output.note(("preview", "bold"), (f" {read}; {follows}", "dim"))
+        self._output.note(
+            ("preview", "bold"),
+            (" from ", "dim"),
+            (show_label(best.path, best.start_line, best.end_line), "cyan"),
+            (f"{' ' if others else ', '}{read}, unchecked; {follows}", "dim"),
+        )

@@ -587,6 +587,7 @@ def test_ask_as_json_is_one_object(repo: Path, model: Path) -> None:
     answer = json.loads(done.stdout)
     assert set(answer) == {
         "text", "citations", "sources", "dropped", "usage", "model", "found", "unverified", "index", "steps", "costs",
+        "preview",
     }  # fmt: skip
     assert answer["steps"] == []
     assert answer["found"]

@@ -49,7 +49,7 @@ def test_every_key_can_be_set_everywhere(home: Path) -> None:
         "exclude": ["x/*", "y"], "max_file_bytes": 10, "include_untracked": False, "color": "never",
         "background": False, "context": 4096, "kv": "q8_0", "tensor_split": "3,1", "lora": "a.gguf",
         "review_block_at": "medium", "review_deadline": 5.0, "review_fail_mode": "closed", "review_model": "r",
-        "linter": "ruff check", "formatter": "ruff format", "kv_bytes": 0, "reading": "exact",
+        "linter": "ruff check", "formatter": "ruff format", "kv_bytes": 0, "reading": "exact", "preview": "never",
         "follow_up_seconds": 90.0,
         "engine": "openai", "base_url": "http://127.0.0.1:8080/v1", "server_timeout": 9,
     }  # fmt: skip

@@ -271,7 +271,7 @@ def test_the_command_line_shows_it_where_somebody_watches_or_asks(
     command = ["ask", QUESTION, "--repo", str(repo), "--model", str(tiny_codellama), "--max-tokens", "8"]
     assert main([*command, "--preview"]) == 0
     told = capsys.readouterr()
-    assert "preview from 1 of " in told.err and "unchecked; the answer follows in about" in told.err
+    assert "preview from src/retry.py:" in told.err and ", unchecked; the answer follows in about" in told.err
     assert "preview" not in told.out
     # All of it is kept now, so the answer is near.
     assert main([*command, "--preview"]) == 0
@@ -330,18 +330,25 @@ def test_control_characters_are_shown_and_progress_comes_back(monkeypatch: pytes
     pieces = [Preview(piece, (source,), 3, 75.0) for piece in ("It \x1b[31mis", " {so}.", "")]
     out, err, calls = view(monkeypatch, pieces, "never")
     assert out == "" and "\x1b" not in err and "{so}." in err
-    assert "preview from 1 of 3 sources, unchecked; the answer follows in about 1 min 15 s\n" in err
+    assert (
+        "preview from a.py:1-2, one of 3 sources, unchecked; the answer follows in about 1 min 15 s\n" in err
+    )
     assert err.rstrip().endswith("answer from 3 sources") and calls == ["hide", "show"]
 
 
 def test_colour_makes_it_faint(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Source("a.py", 1, 2, "", 5)
-    _, err, _ = view(monkeypatch, [Preview(piece, (source,), 1, 30.0) for piece in ("so", "")], "always")
+    source = Source("a\x1b.py", 1, 2, "", 5)
+    _, err, _ = view(
+        monkeypatch, [Preview(piece, (source, source, source), 9, 30.0) for piece in ("so", "")], "always"
+    )
     assert "\x1b[2mso\x1b[22m" in err and "in about 30 s" in err
+    assert "and 2 more of 9 sources, unchecked" in err and "a\x1b" not in err
 
 
 def test_later_previews_of_a_chat_have_a_line_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source("a.py", 1, 2, "", 5)
     pieces = [Preview(piece, (source,), 1, 30.0) for piece in ("one", "", "two", "")]
     _, err, calls = view(monkeypatch, pieces, "never")
-    assert err.count("preview from 1 of 1 source") == 2 and calls == ["hide", "show"] * 2
+    assert (
+        err.count("preview from a.py:1-2, the only source, unchecked") == 2 and calls == ["hide", "show"] * 2
+    )
