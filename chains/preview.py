@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +30,8 @@ WORTH_WAITING = 12.0
 _LEAST_UNREAD = 400
 # A source cut shorter than this says nothing.
 _LEAST_LINES = 3
+# Behind what was longer.
+_GOES_ON = " …"
 # What the instructions have the model say where the sources lack the answer: the preview's lack most of them.
 _UNKNOWN = "The sources do not show this"
 
@@ -95,7 +98,7 @@ def _quickly_read(prepared: Prepared, unread: Sequence[Source], model: Reads) ->
 def _cut(prepared: Prepared, source: Source, room: int, model: Reads) -> Source | None:
     """The first lines of a source, as many as fit, under a label that says so; None where hardly any do."""
     hit = next((hit for hit in prepared.retrieved.hits if hit.label == source.label), None)
-    lines = hit.text.splitlines() if hit is not None else []
+    lines = hit.text.split("\n") if hit is not None else []
     if hit is None or len(lines) <= _LEAST_LINES:
         return None
 
@@ -103,14 +106,8 @@ def _cut(prepared: Prepared, source: Source, room: int, model: Reads) -> Source 
         part = replace(hit, text="\n".join(lines[:count]), end_line=hit.start_line + count - 1)
         return source_of(part, model.count_tokens)
 
-    fewest, most = 0, len(lines)
-    while fewest < most:
-        middle = (fewest + most + 1) // 2
-        if first(middle).tokens <= room:
-            fewest = middle
-        else:
-            most = middle - 1
-    return first(fewest) if fewest >= _LEAST_LINES else None
+    fits = bisect_right(range(1, len(lines) + 1), room, key=lambda count: first(count).tokens)
+    return first(fits) if fits >= _LEAST_LINES else None
 
 
 def _written(prepared: Prepared, chosen: Sequence[Source], model: Reads, unread: int) -> Iterator[Preview]:
@@ -118,25 +115,32 @@ def _written(prepared: Prepared, chosen: Sequence[Source], model: Reads, unread:
     context = Context(tuple(reversed(chosen)))
     asked = messages(prepared.question, context, large=is_large(model))
     total = len(dict.fromkeys(prepared.context.prompted))
-    said, seconds, held = "", 0.0, True
+    said, seconds, begun = "", 0.0, False
     with closed_after(model.stream(list(asked), max_tokens=PREVIEW_ANSWER)) as writing:
         for chunk in writing:
-            said += chunk.text
-            if held and said.strip():
-                if _UNKNOWN.startswith(said.lstrip()[: len(_UNKNOWN)]):
-                    # As far as it goes, it says that it does not know.
+            piece, said = chunk.text, said + chunk.text
+            if not begun:
+                if _says_unknown(said):
+                    if len(said.lstrip()) >= len(_UNKNOWN):
+                        return
                     continue
                 seconds = _seconds(unread, model.cost)
                 if seconds < WORTH_WAITING:
                     return
-                held = False
-                yield Preview(said, context.sources, total, seconds)
-            elif chunk.text and not held:
-                yield Preview(chunk.text, context.sources, total, seconds)
-            if repeats(said) or said.lstrip().startswith(_UNKNOWN):
+                begun, piece = True, said
+            if chunk.response_metadata.get("finish_reason") == "length":
+                piece += _GOES_ON
+            if piece:
+                yield Preview(piece, context.sources, total, seconds)
+            if repeats(said):
                 break
-    if not held:
+    if begun:
         yield Preview("", context.sources, total, seconds)
+
+
+def _says_unknown(said: str) -> bool:
+    """Whether a text says, as far as it goes, that the sources lack the answer."""
+    return _UNKNOWN.startswith(said.lstrip()[: len(_UNKNOWN)])
 
 
 def _seconds(tokens: int, cost: Mapping[str, Any]) -> float:

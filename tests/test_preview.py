@@ -20,7 +20,7 @@ from agent.config import Settings
 from agent.output import Output
 from agent.preview_view import PreviewView
 from chains.ask import AskSettings, Prepared, prepare
-from chains.preview import PREVIEW_TOKENS, preview
+from chains.preview import PREVIEW_ANSWER, PREVIEW_TOKENS, preview
 from chains.types import Answer, Preview, Question, Retrieved, Source, Turn
 from indexers.types import Hit
 from tests.fakes import ScriptedChat
@@ -166,6 +166,13 @@ def test_it_ends_where_it_goes_round_in_circles() -> None:
     model = Reading(script=["It waits for seven seconds and then it goes on with it. " * 6])
     pieces = list(preview(ready(model), model))
     assert text_of(pieces).count("seven") == 2 and pieces[-1].piece == "" and model.stopped
+
+
+def test_what_is_too_long_says_that_it_goes_on() -> None:
+    said = " ".join("abcdefghij"[n // 10] + "abcdefghij"[n % 10] for n in range(PREVIEW_ANSWER + 5))
+    model = Reading(script=[said])
+    told = text_of(list(preview(ready(model), model)))
+    assert told == said[: 3 * PREVIEW_ANSWER] + " …" and model.options[0]["max_tokens"] == PREVIEW_ANSWER
 
 
 def test_who_stops_listening_stops_the_model() -> None:
