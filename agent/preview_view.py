@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.safe_text import show_label
@@ -15,19 +17,25 @@ if TYPE_CHECKING:
     from chains.types import Preview
 
 
-def preview_view(output: Output, work: Work, *, json: bool = False) -> OnPreview | None:
+@contextmanager
+def preview_view(output: Output, work: Work, *, json: bool = False) -> Iterator[OnPreview | None]:
     """What shows the pieces of a preview, and None where there is to be none: by the settings, and if anybody watches.
 
     :param json: nothing is shown; what was said goes with the answer.
     """
     wanted = work.settings.preview
-    if (
-        wanted == "never"
-        or (wanted == "auto" and (json or not output.watched))
-        or (output.quiet and not json)
-    ):
-        return None
-    return (lambda _: None) if json else PreviewView(output, work.progress)
+    shown = not json and not output.quiet and (output.watched or wanted == "always")
+    if wanted == "never" or not (shown or (json and wanted == "always")):
+        yield None
+        return
+    if json:
+        yield lambda _: None
+        return
+    view = PreviewView(output, work.progress)
+    try:
+        yield view
+    finally:
+        view.close()
 
 
 class PreviewView:
@@ -45,11 +53,16 @@ class PreviewView:
             self._stream = self._output.aside()
         self._stream.feed(item.piece)
         if not item.piece:
-            self._stream.finish()
-            self._stream = None
+            self.close()
             self._output.note()
             self._output.note(("answer", "bold"), (f" from {count_text(item.total, 'source')}", "dim"))
             self._progress.show()
+
+    def close(self) -> None:
+        """End the line of a preview that is not over."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.finish()
 
     def _begin(self, item: Preview) -> None:
         self._progress.hide()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from agent import Agent
 from agent.cli import main
 from agent.config import Settings
 from agent.output import Output
-from agent.preview_view import PreviewView
+from agent.preview_view import PreviewView, preview_view
 from chains.ask import AskSettings, Prepared, prepare
 from chains.preview import PREVIEW_ANSWER, PREVIEW_TOKENS, preview
 from chains.types import Answer, Preview, Question, Retrieved, Source, Turn
@@ -350,6 +351,42 @@ def test_colour_makes_it_faint(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert "\x1b[2mso\x1b[22m" in err and "in about 30 s" in err
     assert "and 2 more of 9 sources, unchecked" in err and "a\x1b" not in err
+
+
+def test_one_that_is_interrupted_ends_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    output = Output("never", stdout=Watched(), stderr=(err := Watched()))
+    work: Any = SimpleNamespace(settings=Settings(), progress=Progress())
+    with pytest.raises(KeyboardInterrupt), preview_view(output, work) as on_preview:
+        assert on_preview is not None
+        on_preview(Preview("It is", (Source("a.py", 1, 2, "", 5),), 3, 75.0))
+        raise KeyboardInterrupt
+    assert err.getvalue().endswith("\nIt is\n")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "quiet", "json", "watched", "shown"),
+    [
+        ("auto", False, False, True, True),
+        ("auto", False, False, False, False),
+        ("auto", False, True, True, False),
+        ("auto", True, False, True, False),
+        ("always", False, False, False, True),
+        ("always", False, True, False, True),
+        ("always", True, False, True, False),
+        ("never", False, False, True, False),
+        ("never", False, True, True, False),
+    ],
+)
+def test_who_gets_to_see_one(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, quiet: bool, json: bool, watched: bool, shown: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    make = Watched if watched else StringIO
+    output = Output("never", quiet=quiet, stdout=make(), stderr=make())
+    work: Any = SimpleNamespace(settings=Settings(preview=wanted), progress=Progress())
+    with preview_view(output, work, json=json) as on_preview:
+        assert (on_preview is not None) == shown
 
 
 def test_later_previews_of_a_chat_have_a_line_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,12 +147,12 @@ def run(
             else:
                 show_text(output, prompt)
             return 0
-        on_preview = preview_view(output, work, json=json)
-        pieces = work.agent.stream(asked, only=only, on_preview=on_preview)
-        if deep:
-            looked_up = work.agent.deep(asked, only=only, max_steps=max_steps)
-            pieces = show_steps(output, work.progress, looked_up)
-        answer = show_answer(output, work.progress, pieces, silent=json)
+        with preview_view(output, work, json=json) as on_preview:
+            pieces = work.agent.stream(asked, only=only, on_preview=on_preview)
+            if deep:
+                looked_up = work.agent.deep(asked, only=only, max_steps=max_steps)
+                pieces = show_steps(output, work.progress, looked_up)
+            answer = show_answer(output, work.progress, pieces, silent=json)
         choice = work.agent.model.choice
         if json:
             output.json(answer)

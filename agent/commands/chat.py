@@ -96,8 +96,9 @@ class Conversation:
             )
         self.work.progress.show()
         try:
-            pieces = self.chat.stream(question, preview_view(self.output, self.work))
-            answer = show_answer(self.output, self.work.progress, pieces)
+            with preview_view(self.output, self.work) as on_preview:
+                pieces = self.chat.stream(question, on_preview)
+                answer = show_answer(self.output, self.work.progress, pieces)
         except KeyboardInterrupt:
             self.output.note(("stopped; this turn is not remembered", "yellow"))
             return
