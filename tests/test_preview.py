@@ -206,7 +206,7 @@ FILES = {
         for number, part in enumerate(("head", "tail", "middle", "border", "end", "rest", "top"))
     )
     + "\n"
-    for name in ("retry", "parse", "render", "write")
+    for name in ("retry", "parse", "render", "write", "fetch", "store", "check", "merge")
 }
 QUESTION = "how often does retry_head retry?"
 
@@ -253,6 +253,25 @@ def test_not_a_letter_of_the_answer_depends_on_it(
     # Asked once more it is near, where anything is kept.
     again, pieces = asked(repo, chosen)
     assert same(again, plain) and bool(pieces) == (kv_bytes == 0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_later_turn_reads_nothing_again_for_it(repo: Path, tiny_codellama: Path, tmp_path: Path) -> None:
+    turns = {}
+    for name in ("plain", "previewed"):
+        pieces: list[Preview] = []
+        with Agent.open(repo, settings=settings(tiny_codellama)) as agent:
+            agent.llm.kv_dir = str(tmp_path / name)  # type: ignore[union-attr]
+            chat = agent.chat()
+            first = chat.ask(QUESTION)
+            *_, second = chat.stream(
+                "what do fetch_tail and merge_top do?", pieces.append if name == "previewed" else None
+            )
+        assert isinstance(second, Answer) and bool(pieces) == (name == "previewed")
+        turns[name] = (second, first.usage.prompt_tokens)
+    (plain, before), (previewed, _) = turns["plain"], turns["previewed"]
+    assert same(plain, previewed)
+    assert previewed.usage.cached_tokens >= plain.usage.cached_tokens >= before
 
 
 @pytest.mark.usefixtures("patient")
