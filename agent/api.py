@@ -365,8 +365,9 @@ class Agent:
     ) -> Iterator[str | Answer]:
         """Pieces of the answer as they come, then the `Answer`. Closing the iterator stops the model.
 
-        :param on_preview: called with what a local model says from the few sources that are quickly read, a piece at a
-            time, where the answer would begin much later. It costs the answer some seconds and not one letter.
+        :param on_preview: called with a piece at a time of what a local model says from the few sources that are
+            quickly read, where the answer would begin much later and what was read is kept. That costs the answer some
+            seconds and not one letter. What it raises stops the model.
         """
         from agent import asking
 

@@ -40,6 +40,15 @@ class _Begun:
     started: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Previewed:
+    """A preview that is over: what it said, seconds from the question to its first token, tokens read for it."""
+
+    text: str = ""
+    seconds: float = 0.0
+    tokens: int = 0
+
+
 def stream(
     workspace: Workspace,
     model: ChosenModel,
@@ -55,7 +64,8 @@ def stream(
 
     What asks for code that is not there yet is answered with a block of it, made of what the repository has.
 
-    :param on_preview: called with pieces of a preview, where the answer is far; see `chains.preview`.
+    :param on_preview: called with pieces of a preview, where the answer is far; see `chains.preview`. What it raises
+        stops the model.
     """
     settings = _ask_settings(workspace.settings, context_tokens, max_tokens)
     # Whoever reads ahead rests from here on: loading and searching too need the cores.
@@ -76,7 +86,7 @@ def _streamed(
     history: Sequence[Turn],
     settings: AskSettings,
     only: Filter,
-    on_preview: OnPreview | None = None,
+    on_preview: OnPreview | None,
 ) -> Iterator[str | Answer]:
     from chains.ask import answer_stream
 
@@ -91,12 +101,12 @@ def _streamed(
     )
     stamped = trails.indexed(workspace.ledger.manifest(), shown)
     answer: Answer | None = None
-    said, seconds = _previewed(prepared, model, on_preview) if on_preview else ("", 0.0)
+    told = _previewed(prepared, model, settings.max_tokens, on_preview) if on_preview else _Previewed()
     for item in answer_stream(prepared, model.llm, settings, model.label()):
         answer = item if isinstance(item, Answer) else None
         if isinstance(item, Answer):
-            usage = replace(item.usage, preview_seconds=seconds)
-            yield replace(item, preview=said, usage=usage, index=workspace.freshness())
+            usage = replace(item.usage, preview_seconds=round(told.seconds, 3), preview_tokens=told.tokens)
+            yield replace(item, preview=told.text.strip(), usage=usage, index=workspace.freshness())
         else:
             yield item
     asked_alone = not prepared.question.history and not only
@@ -107,20 +117,20 @@ def _streamed(
     workspace.go_on_behind()
 
 
-def _previewed(prepared: Prepared, model: ChosenModel, on_preview: OnPreview) -> tuple[str, float]:
-    """What was said before the answer, and the seconds from the question to its first token; nothing if it is near."""
+def _previewed(prepared: Prepared, model: ChosenModel, max_tokens: int, on_preview: OnPreview) -> _Previewed:
+    """What was said before the answer; nothing where the answer is near, or nobody knows how near it is."""
     from chains.preview import preview
 
     # Servers do not say what they have read, and what is joined was chosen for being quick.
-    if not model.is_local or model.local.joins:
-        return "", 0.0
-    said, first = "", 0.0
-    with closed_after(preview(prepared, model.local)) as pieces:
+    if not model.is_local or model.local.joins or not model.local.keeps:
+        return _Previewed()
+    told = _Previewed()
+    with closed_after(preview(prepared, model.local, max_tokens)) as pieces:
         for item in pieces:
-            first = first or time.monotonic() - prepared.started
-            said += item.piece
+            seconds = told.seconds or time.monotonic() - prepared.started
+            told = _Previewed(told.text + item.piece, seconds, item.tokens)
             on_preview(item)
-    return said.strip(), round(first, 3)
+    return told
 
 
 def deep(

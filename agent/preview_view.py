@@ -24,12 +24,11 @@ def preview_view(output: Output, work: Work, *, json: bool = False) -> Iterator[
     :param json: nothing is shown; what was said goes with the answer.
     """
     wanted = work.settings.preview
-    shown = not json and not output.quiet and (output.watched or wanted == "always")
-    if wanted == "never" or not (shown or (json and wanted == "always")):
-        yield None
+    if json or output.quiet:
+        yield (lambda _: None) if json and wanted == "always" else None
         return
-    if json:
-        yield lambda _: None
+    if wanted == "never" or (wanted == "auto" and not output.watched):
+        yield None
         return
     view = PreviewView(output, work.progress)
     try:
@@ -69,7 +68,7 @@ class PreviewView:
         best, others = item.sources[0], len(item.sources) - 1
         read = f"and {others} more of {count_text(item.total, 'source')}" if others else ""
         read = read or (f"one of {count_text(item.total, 'source')}" if item.total > 1 else "the only source")
-        seconds = f"{item.seconds:.0f} s" if item.seconds < 60 else seconds_text(item.seconds)
+        seconds = f"{item.seconds:.0f} s" if item.seconds < 59.5 else seconds_text(item.seconds)
         follows = f"the answer follows in about {seconds}"
         self._output.note(
             ("preview", "bold"),

@@ -318,6 +318,21 @@ class LlamaCpp(BoundChat):
             assert reader is not None
             return reader.kept(prompt), len(prompt.ids)
 
+    def reach(self, messages: Sequence[BaseMessage]) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """How many of a prompt's first tokens are on disk, and where each of its sources begins and ends in it."""
+        with self._exclusive(()):
+            runtime, reader = self._loaded(), self._state.reader
+            assert reader is not None
+            prompt = self._with_sources(self.prompt(messages), messages, runtime)
+            return reader.kept(prompt), prompt.sources
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what this model reads is kept on disk: it is to be, and it can."""
+        self._loaded()
+        reader = self._state.reader
+        return reader is not None and reader.store is not None
+
     @property
     def cost(self) -> Mapping[str, Any]:
         """What the last prompt cost, which an answer that is not read to its end does not tell."""
@@ -558,8 +573,12 @@ class LlamaCpp(BoundChat):
         return self._decision(self.reading, self._loaded()).repair is not None
 
     def _with_sources(self, prompt: Prompt, messages: Sequence[BaseMessage], runtime: Runtime) -> Prompt:
-        texts = source_texts(messages)
-        return source_spans(prompt, {tuple(runtime.vocabulary.encode(text, joined=True)) for text in texts})
+        encode = runtime.vocabulary.encode
+        # SentencePiece puts a space before what begins a turn: the first source of a later one stands there.
+        forms = {
+            tuple(encode(text, joined=joined)) for text in source_texts(messages) for joined in (True, False)
+        }
+        return source_spans(prompt, forms)
 
     def _decision(self, reading: str, runtime: Runtime) -> Decision:
         """How sources are read, and why."""

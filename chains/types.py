@@ -111,7 +111,7 @@ class Usage:
     `cached_tokens` of the prompt were not read again. `joined_sources` were read on their own and joined;
     `tokens_read` counts those too that were read for later questions, and may exceed the prompt. `reading` says whether
     sources are joined or read exactly, and why. `preview_seconds` counts from the question to the first token of a
-    preview; 0 where there was none.
+    preview, for which `preview_tokens` were read before the prompt; 0 where there was none.
     """
 
     prompt_tokens: int = 0
@@ -124,6 +124,7 @@ class Usage:
     joined_sources: int = 0
     reading: str = ""
     preview_seconds: float = 0.0
+    preview_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +146,15 @@ class Cost:
 class Preview:
     """A piece of a preview: what a model says from `sources`, quickly read, while the answer's own are still to come.
 
-    The last piece is empty. `total` is how many sources the answer will stand on, `seconds` about how long it is until
-    it begins.
+    The last piece is empty. `total` is how many sources are shown for the answer, `tokens` what was read for the
+    preview, `seconds` about how long reading the others takes.
     """
 
     piece: str
     sources: tuple[Source, ...]
     total: int
-    seconds: float
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,7 @@ def show_usage(output: Output, answer: Answer, choice: str = "") -> None:
     if not usage.prompt_tokens:
         return  # nothing was read, so no model was run
     cached = f" ({usage.cached_tokens:,} from cache)" if usage.cached_tokens else ""
+    cached += f" and {usage.preview_tokens:,} for the preview" if usage.preview_tokens else ""
     output.note(
         (
             f"{answer.model}: {usage.prompt_tokens:,} tokens read{cached}, "

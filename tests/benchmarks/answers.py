@@ -203,7 +203,7 @@ class Answering:
         sources = said[0].sources if said else ()
         cited = check(text, sources, item.question)
         usage = Usage(
-            prompt_tokens=int(llm.cost.get("tokens_read", 0)),
+            prompt_tokens=said[0].tokens if said else 0,
             completion_tokens=llm.count_tokens(text),
             first_token_seconds=round(first, 3),
             seconds=round(time.monotonic() - started, 3),
