@@ -15,6 +15,7 @@ from fakes import ScriptedChat
 from repos import git, make_repo, write
 from test_checks import KEY, diff
 
+from chains.llm import LlamaCpp
 from chains.review import Policy, Verdict, review
 from chains.reviewing.answers import NOT_THERE, NOT_TOUCHED, read_answer, suggestion_for
 from chains.reviewing.changes import ReadChange
@@ -22,7 +23,7 @@ from chains.reviewing.codec import report_from_data, report_to_data
 from chains.reviewing.context import ContextFinder
 from chains.reviewing.diff import hunks
 from chains.reviewing.prompt import answer_schema, hunk_prompt
-from chains.reviewing.reader import BELOW, ModelReader, ReaderOptions
+from chains.reviewing.reader import BELOW, ModelReader, ReaderOptions, conversation
 from chains.reviewing.risk import risk
 from chains.reviewing.types import Exempt, FileDiff, Outcome, Reason, ReviewReport, Severity, Unreviewed
 from chains.reviewing.units import MOST_LINES, units
@@ -332,6 +333,31 @@ def test_context_has_the_head_of_a_long_function_and_the_callers_in_its_own_file
     )
     # What a line beside the change calls is shown too.
     assert "def short(x):" in "\n".join(ContextFinder(None, 2_000).around(near, near.hunks[0]).blocks)
+
+
+def test_a_change_made_again_reads_the_code_around_it_once(tmp_path: Path, tiny_codellama: Path) -> None:
+    helpers = "".join(
+        f"def helper_{n}(thing):\n    return thing.part_{n} + {n} * thing.rest_{n}\n\n\n" for n in range(4)
+    )
+    before = f"{helpers}def total(thing):\n    return {' + '.join(f'helper_{n}(thing)' for n in range(4))}\n"
+
+    def asked(ending: str) -> tuple[int, int, int]:
+        """Tokens of the prompt, of those the ones that were known, and tokens of the code around the change."""
+        after = before.replace("helper_3(thing)\n", f"helper_3(thing){ending}\n")
+        file = FileDiff("lib.py", "M", before, after, hunks(before, after), "python")
+        prompt = hunk_prompt(file, file.hunks[0], ContextFinder(None, 2_000).around(file, file.hunks[0]))
+        assert prompt is not None and prompt.text[prompt.around :].startswith("The change. ")
+        assert "def helper_2(thing):" in prompt.text[: prompt.around]
+        llm = LlamaCpp(model_path=str(tiny_codellama), kv_dir=str(tmp_path), reading="exact", max_tokens=1)
+        usage = llm.invoke(conversation(prompt)).usage_metadata
+        around = llm.count_tokens(prompt.text[: prompt.around])
+        llm.close()
+        assert usage is not None
+        return usage["input_tokens"], usage["input_token_details"]["cache_read"], around
+
+    (whole, known, around), (_, again, _) = asked(" - 1"), asked(" - 2")
+    assert known == 0 and around > 100
+    assert around < again < whole
 
 
 # --- data --------------------------------------------------------------------------------------------

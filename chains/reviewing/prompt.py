@@ -28,11 +28,13 @@ _MOST_FINDINGS = 2
 class HunkPrompt:
     """`text` is what the model reads; `lines` are the real numbers of the lines it may name, by the number it sees.
 
-    Lines are numbered from the first one shown, so that the same code at another place is the same prompt.
+    Lines are numbered from the first one shown, so that the same code at another place is the same prompt. Other code
+    stands before the change, in the first `around` characters: they are as they were when the change is made again.
     """
 
     text: str
     lines: Mapping[int, int]
+    around: int = 0
 
 
 def hunk_prompt(file: FileDiff, hunk: Hunk, around: Around) -> HunkPrompt | None:
@@ -54,14 +56,19 @@ def hunk_prompt(file: FileDiff, hunk: Hunk, around: Around) -> HunkPrompt | None
             numbers[at] = number
     where = f", inside {around.scope}" if around.scope else ""
     path = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in file.path)
-    parts = [f"Change to {path} ({file.language}){where}."]
+    before = f"Change to {path} ({file.language}){where}.\n\n"
     if around.blocks:
-        parts.append("Other code, not changed:\n" + "\n".join(around.blocks))
-    parts.append("The change. + marks new lines, - removed ones, the rest is as it was:\n" + "\n".join(body))
-    text = redact("\n\n".join(parts), _KEY).text
-    # A lone surrogate is no text, and what nobody sees is shown.
-    text = visible(text.encode("utf-8", "replace").decode())
-    return HunkPrompt(text, numbers) if len(text) <= MOST_CHARS and numbers else None
+        before += "Other code, not changed:\n" + "\n".join(around.blocks) + "\n\n"
+    change = "The change. + marks new lines, - removed ones, the rest is as it was:\n" + "\n".join(body)
+    text = _safe(before) + _safe(change)
+    if len(text) > MOST_CHARS or not numbers:
+        return None
+    return HunkPrompt(text, numbers, len(_safe(before)) if around.blocks else 0)
+
+
+def _safe(text: str) -> str:
+    """Without secrets and lone surrogates, which are no text; what nobody sees is shown."""
+    return visible(redact(text, _KEY).text.encode("utf-8", "replace").decode())
 
 
 def answer_schema(prompt: HunkPrompt, *, suggest: bool, least: int = 0) -> dict[str, Any]:

@@ -215,22 +215,21 @@ def conversation(prompt: HunkPrompt, *, suggest: bool = False) -> list[BaseMessa
     """
     from langchain_core.messages import HumanMessage, SystemMessage
 
-    asked: list[str | dict[str, Any]] = [
-        {"type": "text", "text": prompt.text + "\n\n"},
-        {"type": "text", "text": _ask(suggest)},
-    ]
-    return [SystemMessage(prompt_text("review")), HumanMessage(content=asked)]
+    return [SystemMessage(prompt_text("review")), HumanMessage(content=_blocks(prompt, _ask(suggest)))]
 
 
 def screen_messages(prompt: HunkPrompt) -> list[BaseMessage]:
     """The short question before: the same head and hunk, so that it is read once for both."""
     from langchain_core.messages import HumanMessage, SystemMessage
 
-    asked: list[str | dict[str, Any]] = [
-        {"type": "text", "text": prompt.text + "\n\n"},
-        {"type": "text", "text": prompt_text("review_screen")},
-    ]
+    asked = _blocks(prompt, prompt_text("review_screen"))
     return [SystemMessage(prompt_text("review")), HumanMessage(content=asked)]
+
+
+def _blocks(prompt: HunkPrompt, ask: str) -> list[str | dict[str, Any]]:
+    """Other code by itself, so that a change made again does not read it again; the change; what is asked of it."""
+    texts = (prompt.text[: prompt.around], prompt.text[prompt.around :] + "\n\n", ask)
+    return [{"type": "text", "text": text} for text in texts if text]
 
 
 @contextmanager
