@@ -46,6 +46,7 @@ _FIXED = re.compile(
 
 # Models that lose more than 3 points of 100 against a full prompt stay with what is lossless.
 MEASURED: tuple[Measured, ...] = (
+    Measured("qwen2", 300_000_000, 1_000_000_000, None, "Qwen2.5-Coder 0.5B, which loses answers by joining"),
     Measured(
         "qwen2", 1_000_000_000, 2_500_000_000, None, "Qwen2.5-Coder 1.5B, which loses answers by joining"
     ),
