@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +30,8 @@ WORTH_WAITING = 12.0
 _LEAST_UNREAD = 400
 # What stands before the sources is read for the preview as well: a head may be new, a conversation is too long.
 _MOST_BEFORE = 2 * PREVIEW_TOKENS
+# Where the best sources do not show the answer, the next best may.
+_ATTEMPTS = 2
 # A source cut shorter than this says nothing.
 _LEAST_LINES = 3
 # Behind what was longer.
@@ -57,9 +59,13 @@ class Reads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a preview reads: `sources` in the order of the prompt, of `total`, and tokens `unread` for the answer."""
+    """What a preview reads: the `known` sources and some of the others, the first of `offers` that says anything.
 
-    sources: tuple[Source, ...]
+    They are some of `total`, and `unread` are the tokens that the answer still has to read.
+    """
+
+    known: tuple[Source, ...]
+    offers: tuple[tuple[Source, ...], ...]
     total: int
     unread: int
 
@@ -68,13 +74,19 @@ def preview(prepared: Prepared, model: Reads, max_tokens: int = PREVIEW_ANSWER) 
     """Pieces of a preview, the last one empty; nothing at all where the answer itself is near.
 
     It stands on the sources that the prompt begins with and that are kept, and on the best of the others, as far as
-    `PREVIEW_TOKENS` go. Closing the iterator stops the model.
+    `PREVIEW_TOKENS` go. Where those do not show the answer, the next best are asked. Closing the iterator stops the
+    model.
 
     :param max_tokens: of the answer; a preview is not longer.
     """
     plan = _planned(prepared, model) if prepared.retrieved.relevant else None
-    if plan is not None:
-        yield from _written(prepared, plan, model, min(max_tokens, PREVIEW_ANSWER))
+    if plan is None:
+        return
+    spent = 0
+    for offer in plan.offers:
+        if (yield from _written(prepared, plan, offer, model, min(max_tokens, PREVIEW_ANSWER), spent)):
+            return
+        spent += int(model.cost.get("tokens_read", 0))
 
 
 def _planned(prepared: Prepared, model: Reads) -> _Plan | None:
@@ -88,27 +100,35 @@ def _planned(prepared: Prepared, model: Reads) -> _Plan | None:
         return None
     known = sum(end <= kept for _, end in own)
     unread = own[-1][1] - max(kept, own[0][0])
-    quick = _quickly_read(prepared, shown[known:], model) if unread >= _LEAST_UNREAD else ()
-    if not quick:
+    if unread < _LEAST_UNREAD:
         return None
-    return _Plan((*shown[:known], *quick), len({source.text for source in shown}), unread)
+    offers = tuple(_offers(prepared, shown[known:], model))
+    return _Plan(tuple(shown[:known]), offers, len({source.text for source in shown}), unread)
 
 
-def _quickly_read(prepared: Prepared, unread: Sequence[Source], model: Reads) -> tuple[Source, ...]:
-    """The best of what was not read, the very best last as in every prompt, and cut where it alone is too long.
+def _offers(prepared: Prepared, unread: Sequence[Source], model: Reads) -> Iterator[tuple[Source, ...]]:
+    """What to read of the sources not read: the best of them as far as there is room, and then the best of the rest.
 
-    Nothing where even that cannot be: lesser ones do not speak for it.
+    The very best stands last, as in every prompt, cut where it alone is too long. Where it cannot be there is nothing:
+    lesser ones do not speak for it.
     """
-    best = unread[-1] if unread[-1].tokens <= PREVIEW_TOKENS else _cut(prepared, unread[-1], model)
-    if best is None:
-        return ()
-    room, chosen = PREVIEW_TOKENS - best.tokens, [best]
-    for source in reversed(unread[:-1]):
-        # The best may stand twice in a prompt.
-        if source.tokens <= room and source.label != unread[-1].label:
-            room -= source.tokens
-            chosen.append(source)
-    return tuple(reversed(chosen))
+    # A prompt has pieces of one body in the order of the file, and its best source may stand there twice.
+    rank = {hit.label: place for place, hit in reversed(list(enumerate(prepared.retrieved.hits)))}
+    left = sorted(
+        {source.label: source for source in unread}.values(), key=lambda s: rank.get(s.label, len(rank))
+    )
+    for _ in range(_ATTEMPTS):
+        best = left[0] if left and left[0].tokens <= PREVIEW_TOKENS else None
+        best = best or (_cut(prepared, left[0], model) if left else None)
+        if best is None:
+            return
+        room, chosen, over = PREVIEW_TOKENS - best.tokens, [best], list[Source]()
+        for source in left[1:]:
+            fits = source.tokens <= room
+            room -= source.tokens if fits else 0
+            (chosen if fits else over).append(source)
+        yield tuple(reversed(chosen))
+        left = over
 
 
 def _cut(prepared: Prepared, source: Source, model: Reads) -> Source | None:
@@ -129,32 +149,40 @@ def _cut(prepared: Prepared, source: Source, model: Reads) -> Source | None:
     return first(fits) if fits >= _LEAST_LINES else None
 
 
-def _written(prepared: Prepared, plan: _Plan, model: Reads, max_tokens: int) -> Iterator[Preview]:
-    """What the model says from these sources, unless reading them has shown that the answer itself is near."""
-    asked = messages(prepared.question, Context(tuple(reversed(plan.sources))), large=is_large(model))
+def _written(
+    prepared: Prepared, plan: _Plan, offer: Sequence[Source], model: Reads, max_tokens: int, spent: int
+) -> Generator[Preview, None, bool]:
+    """What the model says from these sources, unless reading them has shown that the answer itself is near.
+
+    :param spent: tokens that were read for it before.
+    :returns: false where these sources do not show the answer, so that others may.
+    """
+    sources = (*plan.known, *offer)
+    asked = messages(prepared.question, Context(tuple(reversed(sources))), large=is_large(model))
     # Best first, as in an answer, and what stands twice in a prompt once.
-    about = Preview("", tuple(dict.fromkeys(reversed(plan.sources))), plan.total)
+    about = Preview("", tuple(dict.fromkeys(reversed(sources))), plan.total)
     said, begun = "", False
     with closed_after(model.stream(list(asked), max_tokens=max_tokens)) as writing:
         for chunk in writing:
             piece, said = chunk.text, said + chunk.text
-            if not begun:
+            if not begun and piece:
+                about = _priced(about, plan.unread, model.cost, spent)
+                if about.seconds < WORTH_WAITING:
+                    return True
                 if _says_unknown(said):
                     if len(said.lstrip(_QUOTED)) >= len(_UNKNOWN):
-                        return
+                        return False
                     continue
-                about = _priced(about, plan.unread, model.cost)
-                if about.seconds < WORTH_WAITING:
-                    return
                 begun, piece = True, said
-            if chunk.response_metadata.get("finish_reason") == "length":
+            if begun and chunk.response_metadata.get("finish_reason") == "length":
                 piece += _GOES_ON
-            if piece:
+            if begun and piece:
                 yield replace(about, piece=piece)
             if repeats(said):
                 break
     if begun:
         yield about
+    return begun
 
 
 def _says_unknown(said: str) -> bool:
@@ -162,7 +190,7 @@ def _says_unknown(said: str) -> bool:
     return _UNKNOWN.startswith(said.lstrip(_QUOTED)[: len(_UNKNOWN)])
 
 
-def _priced(about: Preview, unread: int, cost: Mapping[str, Any]) -> Preview:
+def _priced(about: Preview, unread: int, cost: Mapping[str, Any], spent: int) -> Preview:
     """With what was read for it, and the seconds that `unread` tokens take if they are read as fast; 0 if unknown."""
     read, seconds = int(cost.get("tokens_read", 0)), float(cost.get("prefill_seconds", 0.0))
-    return replace(about, tokens=read, seconds=unread * seconds / read if read else 0.0)
+    return replace(about, tokens=spent + read, seconds=unread * seconds / read if read else 0.0)

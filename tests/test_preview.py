@@ -206,6 +206,29 @@ def test_that_it_does_not_know_is_no_preview(unknown: str) -> None:
     assert list(preview(ready(model), model)) == []
 
 
+def test_where_the_best_do_not_show_it_the_next_best_are_asked_once() -> None:
+    model = Reading(script=["The sources do not show this.", SAID])
+    pieces = list(preview(ready(model), model))
+    assert text_of(pieces) == SAID
+    first, second = (shown(messages) for messages in model.seen)
+    assert "retry_9.py" in first[-1] and "retry_8.py" in second[-1] and not set(first) & set(second)
+    assert labels(pieces[0].sources) == ["src/retry_8.py:1-9"] and pieces[0].tokens == 200
+    model = Reading(script=["The sources do not show this."])
+    assert list(preview(ready(model), model)) == [] and len(model.seen) == 2
+
+
+def test_the_best_of_a_body_shown_in_pieces_is_read_last_not_the_last_of_them() -> None:
+    pieces = tuple(
+        Hit("src/long.py", 1 + 9 * n, 9 + 9 * n, hit.text, score, scope=("long",))
+        for n, (hit, score) in enumerate(zip(hits(3), (1.0, 3.0, 2.0), strict=True))
+    )
+    found = sorted((*pieces, *hits(7)), key=lambda hit: -hit.score)
+    model = Reading(script=[SAID])
+    prepared = ready(model, found)
+    assert "long.py:19-27" in shown(prepared.messages)[-1]
+    assert labels(next(preview(prepared, model)).sources)[0] == "src/long.py:10-18"
+
+
 @pytest.mark.parametrize(
     "said", ["The sources do what they can.", "The wait is one second.", " \n `The sources` say so."]
 )
