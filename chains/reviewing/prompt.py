@@ -60,10 +60,10 @@ def hunk_prompt(file: FileDiff, hunk: Hunk, around: Around) -> HunkPrompt | None
     if around.blocks:
         before += "Other code, not changed:\n" + "\n".join(around.blocks) + "\n\n"
     change = "The change. + marks new lines, - removed ones, the rest is as it was:\n" + "\n".join(body)
-    text = _safe(before) + _safe(change)
-    if len(text) > MOST_CHARS or not numbers:
+    before, change = _safe(before), _safe(change)
+    if len(before) + len(change) > MOST_CHARS or not numbers:
         return None
-    return HunkPrompt(text, numbers, len(_safe(before)) if around.blocks else 0)
+    return HunkPrompt(before + change, numbers, len(before) if around.blocks else 0)
 
 
 def _safe(text: str) -> str:
