@@ -573,11 +573,11 @@ class LlamaCpp(BoundChat):
         return self._decision(self.reading, self._loaded()).repair is not None
 
     def _with_sources(self, prompt: Prompt, messages: Sequence[BaseMessage], runtime: Runtime) -> Prompt:
-        encode = runtime.vocabulary.encode
-        # SentencePiece puts a space before what begins a turn: the first source of a later one stands there.
-        forms = {
-            tuple(encode(text, joined=joined)) for text in source_texts(messages) for joined in (True, False)
-        }
+        vocabulary, texts = runtime.vocabulary, source_texts(messages)
+        forms = {tuple(vocabulary.encode(text, joined=True)) for text in texts}
+        if vocabulary.adds_space:
+            # Before what begins a turn, too: the first source of a later one stands there.
+            forms |= {tuple(vocabulary.encode(text)) for text in texts}
         return source_spans(prompt, forms)
 
     def _decision(self, reading: str, runtime: Runtime) -> Decision:

@@ -59,13 +59,13 @@ class Reads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a preview reads: the `known` sources and some of the others, the first of `offers` that says anything.
+    """What a preview reads: the `known` sources and some of the `others`.
 
     They are some of `total`, and `unread` are the tokens that the answer still has to read.
     """
 
     known: tuple[Source, ...]
-    offers: tuple[tuple[Source, ...], ...]
+    others: tuple[Source, ...]
     total: int
     unread: int
 
@@ -83,7 +83,7 @@ def preview(prepared: Prepared, model: Reads, max_tokens: int = PREVIEW_ANSWER) 
     if plan is None:
         return
     spent = 0
-    for offer in plan.offers:
+    for offer in _offers(prepared, plan.others, model):
         if (yield from _written(prepared, plan, offer, model, min(max_tokens, PREVIEW_ANSWER), spent)):
             return
         spent += int(model.cost.get("tokens_read", 0))
@@ -102,8 +102,7 @@ def _planned(prepared: Prepared, model: Reads) -> _Plan | None:
     unread = own[-1][1] - max(kept, own[0][0])
     if unread < _LEAST_UNREAD:
         return None
-    offers = tuple(_offers(prepared, shown[known:], model))
-    return _Plan(tuple(shown[:known]), offers, len({source.text for source in shown}), unread)
+    return _Plan(tuple(shown[:known]), tuple(shown[known:]), len({source.text for source in shown}), unread)
 
 
 def _offers(prepared: Prepared, unread: Sequence[Source], model: Reads) -> Iterator[tuple[Source, ...]]:
@@ -118,8 +117,7 @@ def _offers(prepared: Prepared, unread: Sequence[Source], model: Reads) -> Itera
         {source.label: source for source in unread}.values(), key=lambda s: rank.get(s.label, len(rank))
     )
     for _ in range(_ATTEMPTS):
-        best = left[0] if left and left[0].tokens <= PREVIEW_TOKENS else None
-        best = best or (_cut(prepared, left[0], model) if left else None)
+        best = _shortened(prepared, left[0], model) if left else None
         if best is None:
             return
         room, chosen, over = PREVIEW_TOKENS - best.tokens, [best], list[Source]()
@@ -131,11 +129,13 @@ def _offers(prepared: Prepared, unread: Sequence[Source], model: Reads) -> Itera
         left = over
 
 
-def _cut(prepared: Prepared, source: Source, model: Reads) -> Source | None:
-    """The first lines of a source, as many as there is room for, under a label that says so.
+def _shortened(prepared: Prepared, source: Source, model: Reads) -> Source | None:
+    """A source, or its first lines, as many as there is room for, under a label that says so.
 
     None where those are hardly any, and where its text is not its lines one by one: a cell of a notebook.
     """
+    if source.tokens <= PREVIEW_TOKENS:
+        return source
     hit = next((hit for hit in prepared.retrieved.hits if hit.label == source.label), None)
     lines = hit.text.split("\n") if hit is not None else []
     if hit is None or len(lines) != hit.end_line - hit.start_line + 1:

@@ -26,7 +26,7 @@ class Vocabulary:
         self._controls: dict[int, bool] = {}
         self._marker = self._tokenize("☺".encode(), control=False)
         # SentencePiece begins each text with a space; most other vocabularies do not.
-        self._adds_space = self.piece(self._tokenize(b"x", control=False)[0])[:1] == b" "
+        self.adds_space = self.piece(self._tokenize(b"x", control=False)[0])[:1] == b" "
 
     def _known(self, token: int) -> int | None:
         return int(token) if 0 <= token < self.size else None
@@ -58,7 +58,7 @@ class Vocabulary:
         return [token for token in found if not self.is_control(token)]
 
     def _joined(self, data: bytes, *, control: bool = False) -> list[int]:
-        if not self._adds_space or not data:
+        if not self.adds_space or not data:
             return self._tokenize(data, control=control)
         # Tokenised behind a character that joins with nothing, so that no space is put before it.
         ids = self._tokenize("☺".encode() + data, control=control)
