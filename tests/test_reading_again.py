@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import HumanMessage
 from repos import make_repo
 
 from agent import Agent
 from agent.cli import main
 from agent.config import Settings
+from chains.engine.streams import cost_so_far
 from chains.types import Answer
 
 FILES = {
@@ -56,6 +58,23 @@ def test_a_question_about_the_same_begins_with_what_was_read(repo: Path, tiny_co
         repo, tiny_codellama, "what calls retry_backend in retry_head and retry_tail?", reading="exact"
     )
     assert {source.text for source in exact.sources} <= {source.text for source in other.sources}
+
+
+def test_an_answer_that_is_stopped_tells_what_was_known_of_its_prompt(
+    repo: Path, tiny_codellama: Path
+) -> None:
+    settings = Settings(model=str(tiny_codellama), embedder="none", background=False, max_tokens=8)
+    with Agent.open(repo, settings=settings) as agent:
+        whole = agent.ask("how does retry_head work?").usage
+        again = agent.ask("how does retry_head work?").usage
+        said = [HumanMessage("how does it work?")]
+        list(agent.llm.stream(said, max_tokens=2))
+        stopped = agent.llm.stream(said, max_tokens=8)
+        next(stopped)
+        stopped.close()  # type: ignore[attr-defined]
+        told = cost_so_far(agent.llm, said, 1)
+    assert again.prompt_tokens - again.cached_tokens == again.tokens_read < whole.tokens_read
+    assert told["input_tokens"] - told["input_token_details"]["cache_read"] == told["tokens_read"] > 0
 
 
 def test_an_edit_is_seen_whatever_was_read_before(repo: Path, tiny_codellama: Path) -> None:

@@ -28,5 +28,12 @@ def cost_so_far(model: Any, messages: Sequence[Any], written: int) -> dict[str, 
     :param written: pieces that came, each of them one token.
     """
     counted = getattr(model, "prompt_tokens", None)
-    read = len(counted(list(messages))) if counted else 0
-    return {"input_tokens": read, "output_tokens": written, **getattr(model, "cost", {})}
+    tokens = len(counted(list(messages))) if counted else 0
+    cost = getattr(model, "cost", {})
+    known = max(0, tokens - cost["tokens_read"]) if cost else 0
+    return {
+        "input_tokens": tokens,
+        "output_tokens": written,
+        "input_token_details": {"cache_read": known},
+        **cost,
+    }
